@@ -1,0 +1,27 @@
+# What the library needs. Each failure names the Debian package that cures it.
+
+# brood_require(<what> <debian package> <find_package arguments>...)
+macro(brood_require what debian_package package)
+  find_package(${package} ${ARGN} QUIET)
+  if(NOT ${package}_FOUND)
+    message(FATAL_ERROR "Brood needs ${what}, which was not found. On Debian: "
+                        "apt-get install ${debian_package}")
+  endif()
+endmacro()
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+brood_require("POSIX threads" libc6-dev Threads)
+brood_require("{fmt} 9 or later" libfmt-dev fmt 9)
+brood_require("cereal 1.3" libcereal-dev cereal)
+brood_require("the Boost headers 1.81 or later (for Boost.PFR)" libboost1.81-dev Boost 1.81)
+
+# elfutils turns addresses into functions and lines in stack traces; without it they are
+# module+offset.
+list(APPEND CMAKE_MODULE_PATH "${CMAKE_CURRENT_LIST_DIR}")
+find_package(LibDw QUIET)
+option(BROOD_WITH_LIBDW "Name functions and lines in stack traces, with elfutils' libdw"
+       ${LibDw_FOUND})
+if(BROOD_WITH_LIBDW AND NOT LibDw_FOUND)
+  message(FATAL_ERROR "BROOD_WITH_LIBDW is on, but elfutils' libdw was not found. On Debian: "
+                      "apt-get install libdw-dev")
+endif()

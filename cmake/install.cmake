@@ -1,0 +1,40 @@
+# `cmake --install`: headers, library, and the package for find_package(brood) and pkg-config.
+include(CMakePackageConfigHelpers)
+
+set(brood_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/brood")
+
+install(
+  TARGETS brood
+  EXPORT brood-targets
+  ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+  LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+  FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(EXPORT brood-targets NAMESPACE brood:: DESTINATION "${brood_package_dir}")
+
+# The shared library brings libdw with it; the static one leaves it to whoever links last.
+get_target_property(brood_type brood TYPE)
+if(BROOD_WITH_LIBDW AND brood_type STREQUAL "STATIC_LIBRARY")
+  set(brood_consumers_link_libdw TRUE)
+  set(brood_pc_libdw " -ldw")
+else()
+  set(brood_consumers_link_libdw FALSE)
+  set(brood_pc_libdw "")
+endif()
+configure_package_config_file(
+  cmake/brood-config.cmake.in brood-config.cmake INSTALL_DESTINATION "${brood_package_dir}")
+write_basic_package_version_file(brood-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(
+  FILES "${CMAKE_CURRENT_BINARY_DIR}/brood-config.cmake"
+        "${CMAKE_CURRENT_BINARY_DIR}/brood-config-version.cmake"
+        "${CMAKE_CURRENT_SOURCE_DIR}/cmake/FindLibDw.cmake"
+  DESTINATION "${brood_package_dir}")
+
+# Paths in the pkg-config file start where it stands, so that the package can be moved.
+set(brood_pc_dir "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig")
+foreach(dir PREFIX FULL_LIBDIR FULL_INCLUDEDIR)
+  file(RELATIVE_PATH brood_pc_${dir} "${brood_pc_dir}" "${CMAKE_INSTALL_${dir}}")
+endforeach()
+configure_file(cmake/brood.pc.in brood.pc @ONLY)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/brood.pc"
+        DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/doc/brood")
