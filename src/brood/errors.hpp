@@ -1,0 +1,209 @@
+// Layer: platform
+// Everything Brood throws. All derive from brood::Error, so `catch (const brood::Error& e)` gets
+// any of them and nothing else, and `e.what()` says what was asked, with which values, and what
+// to do about it.
+//
+// What a task or process throws itself comes back as its own type where that is known (see
+// register_exception.hpp), otherwise as RemoteError; remote_trace() finds where it was thrown. All
+// classes copy without throwing, as exceptions must, belong to whoever caught them, and hold no
+// handle to anything shared.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace brood {
+
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Bytes that do not decode to the value asked for: damaged, truncated, or of another version.
+class DecodeError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A function that this program does not contain: sent by another build, or a module which is not
+/// loaded here.
+class UnknownFunction : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The family's shared memory, or a table in it, has no room left.
+class SharedMemoryFull : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A process could not be started. The text says what to change.
+class StartError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A deadline passed.
+class TimeoutError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A task ran longer than it may; its worker was replaced.
+class TaskTimeout : public TimeoutError {
+ public:
+  using TimeoutError::TimeoutError;
+};
+
+/// The call makes no sense in the object's present state: started twice, closed while running.
+class StateError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Work was given to a pool that is closed or terminated.
+class PoolClosed : public StateError {
+ public:
+  using StateError::StateError;
+};
+
+/// The task was cancelled before it had a result.
+class TaskCancelled : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A worker died and none could be started in its place, so the task was not finished.
+class WorkerLost : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A system call failed. `throw SystemError("memfd_create", "name=brood", errno)` reads
+/// "memfd_create(name=brood): Too many open files [EMFILE]; no free file descriptors: ...".
+/// check() in platform/system_error.hpp throws it for a call that returned -1.
+class SystemError : public Error {
+ public:
+  /// `arguments` is readable text, for instance "path=/tmp/x, flags=0x2"; `error` an errno value.
+  SystemError(std::string_view call, std::string_view arguments, int error);
+
+  /// The errno value, in std::generic_category, so that it compares equal to std::errc.
+  [[nodiscard]] std::error_code code() const noexcept { return code_; }
+  [[nodiscard]] const std::string& call() const noexcept { return context_->call; }
+  [[nodiscard]] const std::string& arguments() const noexcept { return context_->arguments; }
+
+ private:
+  struct Context {
+    std::string call, arguments;
+  };
+  std::error_code code_;
+  std::shared_ptr<const Context> context_;
+};
+
+/// An exception of another process, as data.
+struct RemoteFailure {
+  std::string type;                     ///< readable: "std::out_of_range", "int"
+  std::string message;                  ///< its what(); empty where it has none
+  std::vector<std::string> stack = {};  ///< "function(args) at file.cpp:12 (module+0x1f)",
+                                        ///< innermost first; from where it was thrown
+  std::vector<RemoteFailure> causes = {};  ///< what std::throw_with_nested kept
+  std::string process = {};                ///< "brood-worker-2 (pid 123)"; empty when not known
+  std::optional<std::size_t> item = {};    ///< index of the input that was being computed
+
+  /// All of it, for people, several lines.
+  [[nodiscard]] std::string describe() const;
+};
+
+/// The remote side of a rethrown exception; found in a caught one by remote_trace().
+class RemoteTrace {
+ public:
+  explicit RemoteTrace(RemoteFailure failure)
+      : failure_(std::make_shared<const RemoteFailure>(std::move(failure))) {}
+  explicit RemoteTrace(std::shared_ptr<const RemoteFailure> failure) noexcept
+      : failure_(std::move(failure)) {}
+  RemoteTrace(const RemoteTrace&) noexcept = default;
+  RemoteTrace& operator=(const RemoteTrace&) noexcept = default;
+  virtual ~RemoteTrace() = default;
+
+  [[nodiscard]] const std::string& type() const noexcept { return failure_->type; }
+  [[nodiscard]] const std::string& message() const noexcept { return failure_->message; }
+  [[nodiscard]] const std::vector<std::string>& stack() const noexcept { return failure_->stack; }
+  [[nodiscard]] const std::vector<RemoteFailure>& causes() const noexcept {
+    return failure_->causes;
+  }
+  [[nodiscard]] const RemoteFailure& failure() const noexcept { return *failure_; }
+
+ private:
+  std::shared_ptr<const RemoteFailure> failure_;  // shared, so that copies cannot throw
+};
+
+/// What the other process knew about `exception`, if that came from one; nullptr otherwise.
+///
+///     catch (const std::out_of_range& e) {
+///       if (const auto* trace = brood::remote_trace(e)) print(trace->stack());
+///     }
+template <class E>
+requires std::is_polymorphic_v<E>
+[[nodiscard]] const RemoteTrace* remote_trace(const E& exception) noexcept {
+  return dynamic_cast<const RemoteTrace*>(&exception);
+}
+
+/// An exception of another process whose type cannot be thrown again here: not derived from
+/// std::exception, or neither standard nor registered. what() is RemoteFailure::describe().
+class RemoteError : public Error, public RemoteTrace {
+ public:
+  explicit RemoteError(RemoteFailure failure)
+      : RemoteError(std::make_shared<const RemoteFailure>(std::move(failure))) {}
+  explicit RemoteError(std::shared_ptr<const RemoteFailure> failure)
+      : Error(failure->describe()), RemoteTrace(std::move(failure)) {}
+  /// A failure without a history: type and message.
+  RemoteError(std::string type, std::string message)
+      : RemoteError(RemoteFailure{.type = std::move(type), .message = std::move(message)}) {}
+};
+
+/// The end of a worker which was computing something.
+struct Crash {
+  std::string worker;  ///< its name: "brood-worker-2"
+  int pid = 0;
+  int signal = 0;                        ///< what killed it; 0 when it exited
+  int exit_code = 0;                     ///< when it exited
+  std::optional<std::size_t> item = {};  ///< index of the input it was computing
+  unsigned attempt = 1;                  ///< 1 the first time
+  std::uintptr_t address = 0;            ///< the address a fault was about, or 0
+  std::vector<std::string> stack = {};   ///< where it died, where known; innermost first
+};
+
+/// A worker died computing an item:
+/// "worker brood-worker-2 (pid 123) was killed by SIGKILL while it computed item 17".
+class WorkerCrashed : public Error {
+ public:
+  explicit WorkerCrashed(Crash crash);
+
+  /// The signal that killed it, 0 when it exited by itself.
+  [[nodiscard]] int signal() const noexcept { return crash_->signal; }
+  /// "SIGSEGV"; empty when it exited by itself.
+  [[nodiscard]] std::string signal_name() const;
+  /// Its exit status; meaningful when signal() is 0.
+  [[nodiscard]] int exit_code() const noexcept { return crash_->exit_code; }
+  [[nodiscard]] int pid() const noexcept { return crash_->pid; }
+  [[nodiscard]] const std::string& worker() const noexcept { return crash_->worker; }
+  [[nodiscard]] std::optional<std::size_t> item() const noexcept { return crash_->item; }
+  [[nodiscard]] unsigned attempt() const noexcept { return crash_->attempt; }
+  [[nodiscard]] const std::vector<std::string>& stack() const noexcept { return crash_->stack; }
+  [[nodiscard]] const Crash& crash() const noexcept { return *crash_; }
+
+ private:
+  std::shared_ptr<const Crash> crash_;
+};
+
+}  // namespace brood

@@ -1,0 +1,100 @@
+#include <brood/platform/memory_file.hpp>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // Linux 5.14
+#endif
+
+namespace brood::detail {
+
+Fd create_memory_file(const char* label, std::size_t bytes) {
+  Fd file(::memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file.valid()) throw SystemError("memfd_create", label, errno);
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) {
+    throw SystemError("ftruncate", fmt::format("memfd {}, {} bytes", label, bytes), errno);
+  }
+  if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    throw SystemError("fcntl(F_ADD_SEALS)", label, errno);
+  }
+  return file;
+}
+
+Mapping Mapping::try_map(const Fd& file, std::size_t bytes) {
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                      file.get(), 0);
+  Mapping mapping;
+  if (data == MAP_FAILED) {
+    if (errno == ENOMEM) return mapping;
+    throw SystemError("mmap", fmt::format("{} bytes of shared memory", bytes), errno);
+  }
+  // Core dumps of a family with gigabytes reserved would be useless and slow.
+  ::madvise(data, bytes, MADV_DONTDUMP);
+  mapping.data_ = static_cast<std::byte*>(data);
+  mapping.size_ = bytes;
+  return mapping;
+}
+
+Mapping::Mapping(const Fd& file, std::size_t bytes) : Mapping(try_map(file, bytes)) {
+  if (!valid()) throw SystemError("mmap", fmt::format("{} bytes of shared memory", bytes), ENOMEM);
+}
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+bool populate_pages(std::byte* data, std::size_t bytes) noexcept {
+  while (::madvise(data, bytes, MADV_POPULATE_WRITE) != 0) {
+    switch (errno) {
+      case EINTR:
+        continue;
+      case EINVAL:  // an older kernel: pages come when they are touched
+        return true;
+      case EFAULT:  // would have been SIGBUS
+        errno = ENOMEM;
+        return false;
+      default:
+        return false;
+    }
+  }
+  return true;
+}
+
+void discard_pages(std::byte* data, std::size_t bytes) noexcept {
+  ::madvise(data, bytes, MADV_REMOVE);
+}
+
+std::size_t page_size() noexcept {
+  static const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+std::size_t address_space_limit() noexcept {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return std::numeric_limits<std::size_t>::max();
+  }
+  return limit.rlim_cur;
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,62 @@
+#include <brood/platform/poller.hpp>
+
+#include <poll.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+
+#include <brood/errors.hpp>
+
+namespace brood::detail {
+namespace {
+
+int to_milliseconds(Deadline deadline) {
+  if (deadline.is_never()) return -1;
+  const std::timespec left = deadline.remaining();
+  constexpr long kMost = INT_MAX / 1000 - 1;
+  if (left.tv_sec > kMost) return INT_MAX;
+  // Rounded up: a poll that returns too early would be repeated in a busy loop.
+  return static_cast<int>(left.tv_sec * 1000 + (left.tv_nsec + 999'999) / 1'000'000);
+}
+
+}  // namespace
+
+Poller::Poller() : fd_(::epoll_create1(EPOLL_CLOEXEC)) {
+  if (!fd_.valid()) throw SystemError("epoll_create1", "", errno);
+}
+
+void Poller::add(int fd, std::uint64_t key) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = key;
+  if (::epoll_ctl(fd_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+    throw SystemError("epoll_ctl", "to watch a descriptor", errno);
+  }
+}
+
+void Poller::remove(int fd) noexcept { ::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, nullptr); }
+
+std::vector<std::uint64_t> Poller::wait(Deadline deadline) {
+  std::array<epoll_event, 64> events{};
+  const int count =
+      ::epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), to_milliseconds(deadline));
+  if (count < 0 && errno != EINTR) throw SystemError("epoll_wait", "", errno);
+  std::vector<std::uint64_t> keys;
+  for (int i = 0; i < count; ++i) keys.push_back(events[static_cast<std::size_t>(i)].data.u64);
+  return keys;
+}
+
+bool wait_readable(int fd, Deadline deadline) {
+  for (;;) {
+    pollfd poll{.fd = fd, .events = POLLIN, .revents = 0};
+    const int rc = ::poll(&poll, 1, to_milliseconds(deadline));
+    if (rc > 0) return true;
+    if (rc == 0 && deadline.passed()) return false;
+    if (rc < 0 && errno != EINTR) throw SystemError("poll", "", errno);
+  }
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,151 @@
+#include <brood/platform/process_handle.hpp>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/single_threaded.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+
+namespace brood::detail {
+namespace {
+
+constexpr int kPidfdIdType = 3;  // P_PIDFD
+
+// ioctl(pidfd, PIDFD_GET_INFO), Linux 6.13; the exit code since 6.15.
+struct PidfdInfo {
+  std::uint64_t mask;
+  std::uint64_t cgroupid;
+  std::uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  std::int32_t exit_code;
+};
+static_assert(sizeof(PidfdInfo) == 64);
+constexpr std::uint64_t kPidfdInfoExit = 1U << 3U;
+
+constexpr std::array kTerminalSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+std::array<struct sigaction, kTerminalSignals.size()> manners_before{};
+
+ExitCode from_siginfo(const siginfo_t& info) {
+  return info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+}
+
+}  // namespace
+
+ProcessHandle ProcessHandle::try_open(int pid) {
+  const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U));
+  if (fd < 0 && errno != ESRCH) throw SystemError("pidfd_open", fmt::format("pid {}", pid), errno);
+  return ProcessHandle(Fd(fd));
+}
+
+ProcessHandle ProcessHandle::open(int pid) {
+  ProcessHandle handle = try_open(pid);
+  if (!handle.valid()) throw SystemError("pidfd_open", fmt::format("pid {}", pid), ESRCH);
+  return handle;
+}
+
+bool ProcessHandle::signal(int number) const {
+  if (::syscall(SYS_pidfd_send_signal, fd_.get(), number, nullptr, 0U) == 0) return true;
+  if (errno == ESRCH) return false;
+  throw SystemError("pidfd_send_signal", fmt::format("signal {}", number), errno);
+}
+
+bool ProcessHandle::wait_ended(Deadline deadline) const {
+  for (;;) {
+    pollfd poll{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+    std::timespec left{};
+    if (!deadline.is_never()) left = deadline.remaining();
+    const int rc = ::ppoll(&poll, 1, deadline.is_never() ? nullptr : &left, nullptr);
+    if (rc > 0) return true;
+    if (rc == 0) return false;
+    if (errno != EINTR) throw SystemError("ppoll", "a process descriptor", errno);
+  }
+}
+
+ProcessHandle::Reap ProcessHandle::reap(ExitCode& code) const {
+  siginfo_t info{};
+  while (::waitid(static_cast<idtype_t>(kPidfdIdType), static_cast<id_t>(fd_.get()), &info,
+                  WEXITED | WNOHANG) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == ECHILD) return Reap::not_a_child;
+    throw SystemError("waitid", "a process descriptor", errno);
+  }
+  if (info.si_pid == 0) return Reap::running;
+  code = from_siginfo(info);
+  return Reap::reaped;
+}
+
+std::optional<ExitCode> ProcessHandle::exit_code_from_kernel() const {
+  PidfdInfo info{};
+  info.mask = kPidfdInfoExit;
+  const unsigned long request = _IOWR(0xFF, 11, PidfdInfo);
+  if (::ioctl(fd_.get(), request, &info) != 0 || (info.mask & kPidfdInfoExit) == 0) {
+    return std::nullopt;
+  }
+  const int status = info.exit_code;
+  return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+int current_pid() noexcept { return ::getpid(); }
+int parent_pid() noexcept { return ::getppid(); }
+int current_tid() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
+
+int fork_process() {
+  const int pid = ::fork();
+  if (pid < 0) throw SystemError("fork", "", errno);
+  return pid;
+}
+
+void exit_now(int code) noexcept { ::_exit(code); }
+
+void kill_self() noexcept {
+  ::kill(::getpid(), SIGKILL);
+  ::_exit(128 + SIGKILL);
+}
+
+int thread_count() noexcept {
+  const int fallback = __libc_single_threaded != 0 ? 1 : 2;
+  const int fd = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fallback;
+  std::array<char, 1024> text{};
+  const ssize_t got = ::read(fd, text.data(), text.size() - 1);
+  close_fd(fd);
+  if (got <= 0) return fallback;
+  // proc(5): the command, in parentheses, may hold anything; num_threads is the 18th field after.
+  const char* at = std::strrchr(text.data(), ')');
+  for (int field = 2; at != nullptr && field < 20; ++field) at = std::strchr(at + 1, ' ');
+  const long count = at != nullptr ? std::strtol(at, nullptr, 10) : 0;
+  return count > 0 ? static_cast<int>(count) : fallback;
+}
+
+void set_thread_name(const char* name) noexcept { ::prctl(PR_SET_NAME, name); }
+
+void ignore_terminal_signals() noexcept {
+  for (std::size_t i = 0; i < kTerminalSignals.size(); ++i) {
+    struct sigaction ignore {};
+    ignore.sa_handler = SIG_IGN;
+    ::sigaction(kTerminalSignals[i], &ignore, &manners_before[i]);
+  }
+}
+
+void restore_terminal_signals() noexcept {
+  for (std::size_t i = 0; i < kTerminalSignals.size(); ++i) {
+    ::sigaction(kTerminalSignals[i], &manners_before[i], nullptr);
+  }
+}
+
+void ignore_interrupt() noexcept { ::signal(SIGINT, SIG_IGN); }
+
+}  // namespace brood::detail

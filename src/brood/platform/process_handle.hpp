@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+#include <brood/platform/deadline.hpp>
+#include <brood/platform/fd.hpp>
+
+namespace brood::detail {
+
+/// How a process ended: its exit code, or minus the signal that killed it. As Python's `exitcode`.
+using ExitCode = int;
+
+/// A process, held by a descriptor (pidfd): not confused by the reuse of process ids.
+class ProcessHandle {
+ public:
+  ProcessHandle() = default;
+  explicit ProcessHandle(Fd pidfd) : fd_(std::move(pidfd)) {}
+  /// Opens the process that has `pid` now. The caller knows that it is the one meant, because it is
+  /// an unreaped child or has just been seen alive. Throws SystemError.
+  static ProcessHandle open(int pid);
+  /// Invalid instead of an error when there is no such process any more.
+  static ProcessHandle try_open(int pid);
+
+  [[nodiscard]] bool valid() const noexcept { return fd_.valid(); }
+  /// Becomes readable when the process has ended.
+  [[nodiscard]] int descriptor() const noexcept { return fd_.get(); }
+
+  /// Sends a signal; false when the process is gone. Throws SystemError for anything else.
+  bool signal(int number) const;
+  /// Waits until all threads of the process have ended; false at the deadline. The process may be
+  /// anybody's child and stays a zombie until its parent reaps it.
+  [[nodiscard]] bool wait_ended(Deadline deadline) const;
+  /// For children of this process only: reaps it when it has ended. nullopt while it runs.
+  /// -> kNotAChild when it cannot be reaped here (not a child, or reaped by somebody else).
+  enum class Reap : std::uint8_t { running, reaped, not_a_child };
+  Reap reap(ExitCode& code) const;
+  /// Asks the kernel for the exit code of a process that has been reaped by somebody else (Linux
+  /// 6.15 and later); nullopt where it cannot tell.
+  [[nodiscard]] std::optional<ExitCode> exit_code_from_kernel() const;
+
+ private:
+  Fd fd_;
+};
+
+int current_pid() noexcept;
+int parent_pid() noexcept;
+int current_tid() noexcept;
+
+/// fork(2): 0 in the child. Throws SystemError.
+int fork_process();
+
+/// Ends this process at once: no destructor, no atexit function, no flush.
+[[noreturn]] void exit_now(int code) noexcept;
+/// Ends this process by SIGKILL.
+[[noreturn]] void kill_self() noexcept;
+
+/// Threads of this process. Without /proc: 1, or 2 when there ever was a second one.
+int thread_count() noexcept;
+
+/// A name for `ps -L` and debuggers; cut after 15 bytes.
+void set_thread_name(const char* name) noexcept;
+
+/// This process ignores what a terminal sends to everybody (SIGINT, SIGQUIT, SIGHUP, and SIGTERM)
+/// until a child asks for the manners that were there before.
+void ignore_terminal_signals() noexcept;
+void restore_terminal_signals() noexcept;
+/// Ctrl-C does not reach this process: its parent decides.
+void ignore_interrupt() noexcept;
+
+}  // namespace brood::detail
