@@ -1,0 +1,103 @@
+#include <brood/memory/extents.hpp>
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+#include <brood/platform/memory_file.hpp>
+
+namespace brood::detail {
+
+// First fit, granule by granule. When a granule in the middle is somebody's, those taken so far
+// are given back and the search goes on behind it.
+Extent Extents::find_run(std::size_t wanted, std::uint64_t mine) noexcept {
+  std::size_t run = 0;
+  for (std::size_t i = 0; i < granules_; ++i) {
+    // Raised before the granule is taken: what lies above the mark is free, whoever is killed.
+    std::uint64_t mark = high_water_->load(std::memory_order_seq_cst);
+    while (mark <= i && !high_water_->compare_exchange_weak(mark, i + 1)) continue;
+    std::uint64_t free = 0;
+    // acquire: pairs with the release in release(), so that the last holder's writes are over.
+    if (directory_[i].load(std::memory_order_relaxed) == 0 &&
+        directory_[i].compare_exchange_strong(free, mine, std::memory_order_acquire)) {
+      if (++run < wanted) continue;
+      return {data_ + (i + 1 - wanted) * granule_bytes_, wanted * granule_bytes_};
+    }
+    for (; run > 0; --run) directory_[i - run].store(0, std::memory_order_release);
+  }
+  for (; run > 0; --run) directory_[granules_ - run].store(0, std::memory_order_release);
+  return {};
+}
+
+Extent Extents::allocate(std::size_t bytes, Tag owner, std::uint32_t group) {
+  const std::size_t wanted = std::max<std::size_t>(1, bytes / granule_bytes_ +
+                                                          (bytes % granule_bytes_ != 0 ? 1 : 0));
+  // Two searches can spoil each other's run; that both fail again and again is not to be expected.
+  constexpr int kAttempts = 4;
+  for (int i = 0; i < kAttempts && wanted <= granules_; ++i) {
+    const Extent found = find_run(wanted, word_of(owner, group));
+    if (found.data != nullptr) return found;
+  }
+  throw SharedMemoryFull(
+      fmt::format("no {} bytes in one piece are left of the family's {} MiB of shared memory ({} "
+                  "MiB are in use): fetch results sooner, or pass less at once",
+                  bytes, total_bytes() >> 20U, used_bytes() >> 20U));
+}
+
+void Extents::release(Extent extent, Tag owner, std::uint32_t group, bool discard) noexcept {
+  const auto first = static_cast<std::size_t>(extent.data - data_) / granule_bytes_;
+  const std::size_t count = extent.bytes / granule_bytes_;
+  // Discard before the words are freed: afterwards the pages may be somebody else's.
+  if (discard) discard_pages(extent.data, extent.bytes);
+  for (std::size_t i = first; i < first + count; ++i) {
+    std::uint64_t expected = word_of(owner, group);
+    directory_[i].compare_exchange_strong(expected, 0, std::memory_order_release);
+  }
+}
+
+std::size_t Extents::taken_below() const noexcept {
+  // Bounded, so that a mark which somebody overwrote cannot lead outside.
+  return std::min<std::size_t>(high_water_->load(std::memory_order_seq_cst), granules_);
+}
+
+template <class Match>
+std::size_t Extents::release_matching(Match match) noexcept {
+  std::size_t freed = 0;
+  for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
+    std::uint64_t word = directory_[i].load(std::memory_order_acquire);
+    if (word == 0 || !match(word)) continue;
+    discard_pages(data_ + i * granule_bytes_, granule_bytes_);
+    if (directory_[i].compare_exchange_strong(word, 0, std::memory_order_release)) {
+      freed += granule_bytes_;
+    }
+  }
+  return freed;
+}
+
+std::size_t Extents::release_all(Tag owner) noexcept {
+  return release_matching([&](std::uint64_t word) { return Tag::from_bits(word) == owner; });
+}
+
+std::size_t Extents::release_group(Tag owner, std::uint32_t group) noexcept {
+  return release_matching([&](std::uint64_t word) { return word == word_of(owner, group); });
+}
+
+std::size_t Extents::used_bytes() const noexcept {
+  std::size_t used = 0;
+  for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
+    if (directory_[i].load(std::memory_order_relaxed) != 0) used += granule_bytes_;
+  }
+  return used;
+}
+
+std::size_t Extents::used_bytes(Tag owner) const noexcept {
+  std::size_t used = 0;
+  for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
+    const std::uint64_t word = directory_[i].load(std::memory_order_relaxed);
+    if (word != 0 && Tag::from_bits(word) == owner) used += granule_bytes_;
+  }
+  return used;
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,112 @@
+#include <brood/memory/registry.hpp>
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+
+namespace brood::detail {
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
+  // Lowest first, so that for_each stops early and few pages are touched. The generation, not the
+  // position, tells an old tag from a new one.
+  for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+    Record& record = records_[slot];
+    std::uint64_t old = record.word.load();
+    RecordWord word = RecordWord::unpack(old);
+    if (word.state != RecordState::free) continue;
+    word.state = RecordState::reserved;
+    word.generation = word.generation == Tag::kMaxGeneration ? 1 : word.generation + 1;
+    word.holder = holder;
+    if (!record.word.compare_exchange_strong(old, word.pack())) continue;
+    record.pid.store(0);
+    record.exit_code.store(0);
+    record.own_code.store(Record::kNoCode);
+    record.started.store(0);
+    record.role = static_cast<std::uint32_t>(role);
+    record.parent = holder.bits();
+    record.dies_with_parent = 0;
+    record.start_at = 0;
+    record.start_bytes = 0;
+    record.name.fill('\0');
+    std::memcpy(record.name.data(), name.data(), std::min(name.size(), record.name.size() - 1));
+    return {slot, word.generation};
+  }
+  throw SharedMemoryFull(fmt::format(
+      "the family has {} processes already, which is the most: join or close some", kSlots));
+}
+
+bool Registry::change(Tag tag, RecordState from, RecordState to) noexcept {
+  Record& record = records_[tag.slot()];
+  std::uint64_t old = record.word.load();
+  for (;;) {
+    RecordWord word = RecordWord::unpack(old);
+    if (word.generation != tag.generation() || word.state != from) return false;
+    word.state = to;
+    if (to == RecordState::free) word.holder = Tag();
+    if (record.word.compare_exchange_weak(old, word.pack())) break;
+  }
+  record.event.fetch_add(1);
+  futex_wake_all(record.event);
+  return true;
+}
+
+bool Registry::join(Tag tag, int pid) {
+  Record& record = records_[tag.slot()];
+  // NOTE: the life word first. Who sees `live` must be able to trust what it says.
+  if (!lives_[tag.slot()].mutex.lock_for_life()) {
+    throw SystemError("pthread_mutex_lock", "the life word of this process", errno);
+  }
+  record.pid.store(pid);
+  if (change(tag, RecordState::reserved, RecordState::live)) return true;
+  lives_[tag.slot()].mutex.release();
+  return false;
+}
+
+bool Registry::note_ended(Tag tag, int exit_code) noexcept {
+  Record& record = records_[tag.slot()];
+  const RecordState before = state(tag);
+  if (before != RecordState::reserved && before != RecordState::live) return false;
+  // Two who note the same death write the same code, or one of them knows less (see own_code).
+  record.exit_code.store(exit_code);
+  return change(tag, before, RecordState::ended) ||
+         change(tag, RecordState::live, RecordState::ended);
+}
+
+void Registry::free(Tag tag) noexcept {
+  if (!change(tag, RecordState::ended, RecordState::free)) {
+    change(tag, RecordState::reserved, RecordState::free);
+  }
+}
+
+std::optional<RecordWord> Registry::word(Tag tag) const noexcept {
+  const RecordWord word = RecordWord::unpack(records_[tag.slot()].word.load());
+  if (word.generation != tag.generation() || word.state == RecordState::free) return std::nullopt;
+  return word;
+}
+
+RecordState Registry::state(Tag tag) const noexcept {
+  const std::optional<RecordWord> now = word(tag);
+  return now ? now->state : RecordState::free;
+}
+
+bool Registry::alive(Tag tag) const noexcept {
+  return state(tag) == RecordState::live && life(tag).alive();
+}
+
+bool Registry::expected(Tag tag) const noexcept {
+  return state(tag) == RecordState::reserved || alive(tag);
+}
+
+void Registry::leave(Tag tag) noexcept { lives_[tag.slot()].mutex.release(); }
+
+std::string Registry::name(Tag tag) const {
+  const auto& text = records_[tag.slot()].name;
+  return {text.data(), ::strnlen(text.data(), text.size())};
+}
+
+}  // namespace brood::detail

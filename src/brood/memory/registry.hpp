@@ -1,0 +1,129 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <brood/memory/tag.hpp>
+#include <brood/platform/life_mutex.hpp>
+
+namespace brood::detail {
+
+/// The life word of one participant; see LifeMutex for why nothing else shares its page.
+struct alignas(64) Life {
+  LifeMutex mutex;
+};
+static_assert(sizeof(Life) == 64);
+
+/// The states of a record and what may happen to it:
+///
+///     state      | who reads it as his   | next, by whom
+///     -----------|-----------------------|---------------------------------------------------
+///     free       | nobody                | reserved, by who wants to start a process
+///     reserved   | the holder: starter   | live, by the child; ended or free, by the reaper
+///     live       | the child             | ended, by who learns that the child is gone
+///     ended      | the holder            | free, by the holder, or the watchdog when it is gone
+enum class RecordState : std::uint8_t { free = 0, reserved = 1, live = 2, ended = 3 };
+
+/// State, generation and holder of a record, in one word.
+struct RecordWord {
+  RecordState state = RecordState::free;
+  std::uint32_t generation = 0;
+  Tag holder;
+
+  [[nodiscard]] constexpr std::uint64_t pack() const {
+    return std::uint64_t{holder.bits()} | std::uint64_t{static_cast<std::uint8_t>(state)} << 28U |
+           std::uint64_t{generation} << 32U;
+  }
+  static constexpr RecordWord unpack(std::uint64_t word) {
+    return {.state = static_cast<RecordState>(word >> 28U & 3U),
+            .generation = static_cast<std::uint32_t>(word >> 32U) & Tag::kMaxGeneration,
+            .holder = Tag::from_bits(word)};
+  }
+};
+
+/// What a process is to the family.
+enum class Role : std::uint32_t { process, worker, watchdog, root };
+
+/// One participant: a process of the family, from before it is started until its end was noted.
+struct alignas(64) Record {
+  static constexpr std::size_t kNameBytes = 64;
+
+  std::atomic<std::uint64_t> word;      // RecordWord
+  std::atomic<std::uint32_t> event;     // changes with the word; to sleep on
+  std::atomic<std::int32_t> pid;        // 0 until it is known
+  std::atomic<std::int32_t> exit_code;  // written before the word says `ended`
+  std::atomic<std::int32_t> own_code;   // what the process itself said before it exited, or kNoCode
+  std::atomic<std::uint32_t> started;   // it has read what it shall run: start_at is free again
+  std::uint32_t role;                   // Role
+  std::uint32_t parent;                 // Tag of the starter
+  std::uint32_t dies_with_parent;       // 1 for daemons and pool workers
+  std::uint64_t start_at;               // offset and size of what it shall run
+  std::uint64_t start_bytes;
+  std::array<char, kNameBytes> name;  // NUL-terminated
+
+  static constexpr std::int32_t kNoCode = INT32_MIN;
+};
+static_assert(sizeof(Record) == 128);
+
+/// The participants of a family: who they are, who lives, how they ended.
+///
+/// Any process may use it at once. Whether a participant lives is a fact of the kernel (Life), not
+/// a belief; the record's word says what was noted of it. A record is taken and given back by one
+/// compare-and-swap of its word. Who is killed in between leaves a record whose holder is dead,
+/// which the watchdog frees.
+class Registry {
+ public:
+  static constexpr std::size_t kSlots = std::size_t{1} << Tag::kSlotBits;
+
+  Registry(Life* lives, Record* records) : lives_(lives), records_(records) {}
+
+  /// Takes a free record for a process that `holder` will start; its fields are reset. Throws
+  /// SharedMemoryFull when all are taken.
+  Tag reserve(Tag holder, Role role, std::string_view name);
+  /// The child itself: from now on its life is watched. False when it is not expected any more (its
+  /// starter died, or gave up). Throws SystemError.
+  bool join(Tag tag, int pid);
+  /// Notes the end of a process; the first to note it wins. True for that one.
+  bool note_ended(Tag tag, int exit_code) noexcept;
+  /// The holder does not need the record any more: of an ended process, or of one that was never
+  /// started.
+  void free(Tag tag) noexcept;
+
+  /// The word of the record, if it still is of this generation.
+  [[nodiscard]] std::optional<RecordWord> word(Tag tag) const noexcept;
+  [[nodiscard]] RecordState state(Tag tag) const noexcept;
+  /// Whether its main thread runs: the kernel's word. False also before it joined.
+  [[nodiscard]] bool alive(Tag tag) const noexcept;
+  /// Not known to be over: reserved and about to be started, or alive.
+  [[nodiscard]] bool expected(Tag tag) const noexcept;
+
+  [[nodiscard]] Record& record(Tag tag) const noexcept { return records_[tag.slot()]; }
+  [[nodiscard]] const LifeMutex& life(Tag tag) const noexcept { return lives_[tag.slot()].mutex; }
+  /// Lets go of the life word, in order.
+  void leave(Tag tag) noexcept;
+  [[nodiscard]] std::string name(Tag tag) const;
+
+  /// Calls `visit(tag, word)` for every record that is not free.
+  template <class Visit>
+  void for_each(Visit visit) const {
+    for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+      // The records after the first that was never used are untouched pages.
+      const RecordWord word = RecordWord::unpack(records_[slot].word.load());
+      if (word.generation == 0) break;
+      if (word.state != RecordState::free) visit(Tag(slot, word.generation), word);
+    }
+  }
+
+ private:
+  bool change(Tag tag, RecordState from, RecordState to) noexcept;
+
+  Life* lives_;
+  Record* records_;
+};
+
+}  // namespace brood::detail

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include <brood/memory/extents.hpp>
+#include <brood/memory/registry.hpp>
+#include <brood/platform/fd.hpp>
+#include <brood/platform/futex.hpp>
+#include <brood/platform/memory_file.hpp>
+
+namespace brood::detail {
+
+/// What stands at the start of a family's memory. Written once by the creator before anybody else
+/// can see it; afterwards only the atomics change.
+struct alignas(64) SegmentHeader {
+  static constexpr std::uint64_t kMagic = 0x31304444'4F4F5242;  // "BROODD01"
+  static constexpr std::uint32_t kLayoutVersion = 1;
+
+  std::uint64_t magic;
+  std::uint32_t layout_version;
+  std::uint32_t root_pid;      // the process that made the family
+  std::uint64_t bytes;         // size of the whole segment
+  std::uint64_t lives_at;      // offsets of the parts
+  std::uint64_t records_at;
+  std::uint64_t directory_at;
+  std::uint64_t data_at;
+  std::uint64_t granule_bytes;
+  /// Grows at every birth and death. Every sleep in the family also watches it.
+  alignas(64) std::atomic<std::uint32_t> death_epoch;
+  /// Tag of the root; of the process that watches the family (none: nobody does).
+  std::atomic<std::uint32_t> root;
+  std::atomic<std::uint32_t> watchdog;
+  std::uint32_t reserved;
+  /// See Extents.
+  std::atomic<std::uint64_t> high_water;
+  std::uint32_t padding[10];
+};
+static_assert(sizeof(SegmentHeader) == 128);
+
+/// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
+///
+/// Header, life words, participant records, the directory of extents, then data. Everything is
+/// found by offsets, as processes may map it at different addresses. It is gone when the last
+/// process that maps it is gone.
+class Segment {
+ public:
+  /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.
+  /// Throws SystemError.
+  static Segment create();
+  /// Maps the memory of a family that this process was executed into. Throws DecodeError when it is
+  /// not one of this version's.
+  static Segment attach(Fd file);
+
+  [[nodiscard]] const Fd& file() const { return file_; }
+  [[nodiscard]] SegmentHeader& header() const {
+    return *reinterpret_cast<SegmentHeader*>(mapping_.data());
+  }
+  [[nodiscard]] Registry& registry() { return registry_; }
+  [[nodiscard]] Extents& extents() { return extents_; }
+
+  [[nodiscard]] std::size_t size() const { return mapping_.size(); }
+  /// The offset of an address within it, and back. An offset from elsewhere is checked: throws
+  /// DecodeError unless [offset, offset + bytes) lies in the data.
+  [[nodiscard]] std::uint64_t offset_of(const void* address) const {
+    return static_cast<std::uint64_t>(static_cast<const std::byte*>(address) - mapping_.data());
+  }
+  [[nodiscard]] std::byte* at(std::uint64_t offset) const { return mapping_.data() + offset; }
+  [[nodiscard]] std::byte* checked(std::uint64_t offset, std::uint64_t bytes) const;
+
+ private:
+  Segment(Fd file, Mapping mapping);
+
+  Fd file_;
+  Mapping mapping_;
+  Registry registry_;
+  Extents extents_;
+};
+
+/// Announces a birth or death: whoever sleeps in the family looks again at what it waits for.
+/// Announcing twice is harmless; an announcer that is killed half-way is followed by another.
+void announce(SegmentHeader& header) noexcept;
+
+}  // namespace brood::detail
