@@ -1,0 +1,214 @@
+#include <brood/process/child_process.hpp>
+
+#include <array>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <brood/channel/arena_sink.hpp>
+#include <brood/channel/codec.hpp>
+#include <brood/errors.hpp>
+#include <brood/platform/program.hpp>
+#include <brood/process/child.hpp>
+#include <brood/process/launch.hpp>
+
+namespace brood::detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// As Python: the exit code when nobody can say what it was.
+constexpr ExitCode kUnknownExitCode = 255;
+/// How long the watchdog may take to say how a process ended before its own word is taken.
+constexpr auto kPatience = 1s;
+
+}  // namespace
+
+ChildProcess::ChildProcess(std::shared_ptr<Family> family, ChildSpec spec)
+    : family_(std::move(family)), creator_(family_->self()), spec_(std::move(spec)) {}
+
+ChildProcess::~ChildProcess() {
+  if (!made_here()) return;
+  free_blocks();
+  if (started_) family_->forget_child(tag_);
+  // Ended or not: it is nobody's to wait for any more, and the watchdog frees the record when the
+  // process is gone and its holder does not hold it.
+  if (!tag_.none() && exit_code_) family_->registry().free(tag_);
+}
+
+void ChildProcess::require_here(const char* what) const {
+  if (!made_here()) {
+    throw StateError(fmt::format("{} of process {}: only the process that made it may do that", what,
+                                 spec_.name));
+  }
+}
+
+void ChildProcess::require_started(const char* what) const {
+  require_here(what);
+  if (!started_) throw StateError(fmt::format("{} of process {}: start it first", what, spec_.name));
+}
+
+void ChildProcess::start() {
+  require_here("start");
+  const std::scoped_lock guard(mutex_);
+  if (started_) throw StateError(fmt::format("process {} has been started already", spec_.name));
+  const StartMethod method = spec_.method.value_or(get_start_method());
+
+  Registry& registry = family_->registry();
+  const Tag tag = registry.reserve(family_->self(), spec_.role, spec_.name);
+  try {
+    ArenaSink sink(family_->arena());
+    encode(sink, StartInfo{.function = spec_.function,
+                           .default_method = static_cast<std::uint8_t>(get_start_method()),
+                           .environment = method == StartMethod::forkserver
+                                              ? environment()
+                                              : std::vector<std::string>(),
+                           .payload_at = spec_.payload.empty()
+                                             ? 0
+                                             : family_->segment().offset_of(spec_.payload.data),
+                           .payload_bytes = spec_.payload_bytes});
+    const std::size_t bytes = sink.written();
+    start_block_ = sink.release();
+    Record& record = registry.record(tag);
+    record.start_at = family_->segment().offset_of(start_block_.data);
+    record.start_bytes = bytes;
+    record.dies_with_parent = spec_.dies_with_parent ? 1 : 0;
+    Launched launched = launch(*family_, tag, method);
+    process_ = std::move(launched.process);
+    own_child_ = launched.own_child;
+    pid_ = launched.pid;
+  } catch (...) {
+    registry.free(tag);
+    family_->arena().free(std::exchange(start_block_, {}));
+    throw;
+  }
+  tag_ = tag;
+  started_ = true;
+  family_->remember_child(tag);
+}
+
+bool ChildProcess::started() const {
+  const std::scoped_lock guard(mutex_);
+  return started_;
+}
+
+void ChildProcess::finish(ExitCode code) {
+  exit_code_ = code;
+  family_->registry().free(tag_);
+  family_->forget_child(tag_);
+  free_blocks();
+}
+
+void ChildProcess::free_blocks() {
+  family_->arena().free(std::exchange(start_block_, {}));
+  family_->arena().free(std::exchange(spec_.payload, {}));
+}
+
+bool ChildProcess::settle() {
+  if (exit_code_) return true;
+  Registry& registry = family_->registry();
+  Record& record = registry.record(tag_);
+  if (own_child_) {
+    ExitCode code = kUnknownExitCode;
+    switch (process_.reap(code)) {
+      case ProcessHandle::Reap::running:
+        return false;
+      case ProcessHandle::Reap::not_a_child:  // somebody waits for all children of this process
+        if (!process_.wait_ended(Deadline::now())) return false;
+        code = process_.exit_code_from_kernel().value_or(record.own_code.load() == Record::kNoCode
+                                                             ? kUnknownExitCode
+                                                             : record.own_code.load());
+        break;
+      case ProcessHandle::Reap::reaped:
+        break;
+    }
+    registry.note_ended(tag_, code);
+    announce(family_->segment().header());
+    finish(code);
+    return true;
+  }
+  if (registry.state(tag_) == RecordState::ended) {
+    finish(record.exit_code.load());
+    return true;
+  }
+  if (record.started.load() != 0) free_blocks();
+  if (!process_.wait_ended(Deadline::now())) return false;
+  // It is gone, and the fork server, its parent, has not said how. That one may be about to; or it
+  // is dead or stopped. The kernel knows, where it is recent; then the child's own last word counts.
+  const auto now = Deadline::Clock::now();
+  if (!ended_unnoted_) ended_unnoted_ = now;
+  std::optional<ExitCode> code;
+  if (!family_->watched() || now - *ended_unnoted_ >= kPatience) {
+    code = process_.exit_code_from_kernel();
+    const std::int32_t own = record.own_code.load();
+    if (!code && now - *ended_unnoted_ >= kPatience) {
+      code = own == Record::kNoCode ? kUnknownExitCode : own;
+    }
+  }
+  if (!code) return false;
+  registry.note_ended(tag_, *code);
+  announce(family_->segment().header());
+  finish(*code);
+  return true;
+}
+
+bool ChildProcess::join(Deadline deadline) {
+  {
+    const std::scoped_lock guard(mutex_);
+    require_started("join");
+    if (exit_code_) return true;
+  }
+  Record& record = family_->registry().record(tag_);
+  for (;;) {
+    const Family::Glance glance = family_->look();
+    const std::uint32_t event = record.event.load();
+    {
+      const std::scoped_lock guard(mutex_);
+      if (settle()) return true;
+    }
+    if (deadline.passed()) return false;
+    if (own_child_) {
+      // This process is told by the kernel, nobody else needs to.
+      static_cast<void>(process_.wait_ended(deadline));
+    } else if (ended_unnoted_ || !family_->watched()) {
+      static_cast<void>(process_.wait_ended(deadline));
+      const std::array<FutexWord, 1> words{FutexWord{&record.event, event}};
+      family_->sleep(glance, words, deadline.sooner(Deadline::after(5ms)));
+    } else {
+      const std::array<FutexWord, 1> words{FutexWord{&record.event, event}};
+      family_->sleep(glance, words, deadline);
+    }
+  }
+}
+
+bool ChildProcess::alive() {
+  require_here("is_alive");
+  const std::scoped_lock guard(mutex_);
+  return started_ && !settle();
+}
+
+std::optional<ExitCode> ChildProcess::exit_code() {
+  require_here("exitcode");
+  const std::scoped_lock guard(mutex_);
+  if (started_) settle();
+  return exit_code_;
+}
+
+void ChildProcess::signal(int number) {
+  const std::scoped_lock guard(mutex_);
+  require_started("a signal");
+  if (!exit_code_) process_.signal(number);
+}
+
+std::optional<int> ChildProcess::pid() const {
+  const std::scoped_lock guard(mutex_);
+  if (!started_) return std::nullopt;
+  return pid_;
+}
+
+int ChildProcess::sentinel() const {
+  const std::scoped_lock guard(mutex_);
+  return process_.descriptor();
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,311 @@
+#include <brood/process/family.hpp>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+#include <brood/platform/program.hpp>
+#include <brood/platform/socket.hpp>
+#include <brood/platform/write_text.hpp>
+#include <brood/process/child.hpp>
+#include <brood/process/fork_server.hpp>
+
+namespace brood::detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// How a program that was executed again learns what it is: "child TAG" or "server TAG".
+constexpr const char* kEnvironmentName = "BROOD_FAMILY";
+constexpr int kMemoryFd = kFirstPassedFd;
+constexpr int kClientFd = kFirstPassedFd + 1;
+constexpr int kServerFd = kFirstPassedFd + 2;
+
+/// Sleeps are never longer than this, in case that a death was not announced.
+constexpr auto kBackstop = 1s;
+constexpr auto kUnwatchedBackstop = 50ms;
+
+// SUBTLE: never destroyed by exit(). In a child, unmapping the segment while this process lives
+// would take its life word out of the kernel's reach, and its death would go unnoticed.
+std::shared_ptr<Family>& the_family() {
+  static auto* family = new std::shared_ptr<Family>;
+  return *family;
+}
+
+/// This process was executed to be a member, and no Runtime has taken over yet.
+bool& expects_runtime() {
+  static bool expects = environment_variable(kEnvironmentName).has_value();
+  return expects;
+}
+
+[[noreturn]] void fail_without_runtime() {
+  write_text(2, add_runtime_hint("this process was executed to be a child, but its main did not "
+                                 "hand it over") +
+                    "\n");
+  exit_now(1);
+}
+
+// Set up before main: a child that leaves main without having met a Runtime says so.
+[[maybe_unused]] const bool kWatchesMain = [] {
+  if (expects_runtime()) {
+    std::atexit([] {
+      if (expects_runtime()) fail_without_runtime();
+    });
+  }
+  return true;
+}();
+
+}  // namespace
+
+std::string add_runtime_hint(const std::string& what) {
+  return fmt::format(
+      "brood: {}: add `brood::Runtime runtime(argc, argv);` as the first line of main", what);
+}
+
+Family::Family(Segment segment, bool has_runtime, std::vector<std::string> arguments)
+    : segment_(std::move(segment)), has_runtime_(has_runtime), arguments_(std::move(arguments)) {}
+
+Family::~Family() {
+  if (!self_.none()) registry().leave(self_);
+}
+
+std::shared_ptr<Family> Family::current() noexcept { return the_family(); }
+
+std::shared_ptr<Family> Family::require() {
+  static std::mutex mutex;
+  const std::scoped_lock guard(mutex);
+  if (expects_runtime()) fail_without_runtime();
+  if (std::shared_ptr<Family> family = the_family()) return family;
+  if (thread_count() > 1) {
+    throw StateError(add_runtime_hint(
+        "there is no Runtime, and without one processes can be forked only while no other thread "
+        "runs"));
+  }
+  std::shared_ptr<Family> family = found(false, {});
+  // Nobody's destructor will end this family: exit does.
+  std::atexit([] {
+    if (const std::shared_ptr<Family> last = current(); last && last->is_root()) last->shut_down();
+  });
+  return family;
+}
+
+std::shared_ptr<Family> Family::found(bool has_runtime, std::vector<std::string> arguments) {
+  if (the_family()) {
+    throw StateError(
+        "there is a family in this process already: construct one Runtime, before anything else of "
+        "Brood is used");
+  }
+  std::shared_ptr<Family> family(
+      new Family(Segment::create(), has_runtime, std::move(arguments)));
+  const Tag tag = family->registry().reserve(Tag(), Role::root, "main");
+  if (!family->registry().join(tag, current_pid())) throw StateError("the family's root was taken");
+  family->self_ = tag;
+  family->segment_.header().root.store(tag.bits());
+  family->renew_arena();
+  // Forking a process in which threads run would copy locks that nobody will ever release; then
+  // the server comes by execution, when it is first needed.
+  the_family() = family;  // before the fork: the server's children have it too
+  try {
+    if (thread_count() == 1) family->fork_server();
+  } catch (...) {
+    the_family().reset();
+    throw;
+  }
+  return family;
+}
+
+void Family::renew_arena() {
+  arena_ = std::make_unique<Arena>(segment_, self_);
+}
+
+void Family::fork_server() {
+  auto [client, server] = socket_pair();
+  client = move_high(std::move(client));
+  server = move_high(std::move(server));
+  const Tag tag = registry().reserve(self_, Role::watchdog, "forkserver");
+  flush_standard_streams();  // or the children would write what is buffered once more
+  const int pid = fork_process();
+  if (pid == 0) {
+    server_ = std::move(client);
+    serve(std::move(server), tag);
+  }
+  server_process_ = ProcessHandle::open(pid);
+  server_ = std::move(client);
+  segment_.header().watchdog.store(tag.bits());
+}
+
+void Family::serve(Fd requests, Tag tag) {
+  ignore_terminal_signals();
+  set_thread_name("brood-server");
+  int code = 1;
+  try {
+    if (become(tag)) {
+      segment_.header().watchdog.store(tag.bits());
+      ForkServer(*this, std::move(requests)).run();
+      code = 0;
+    }
+  } catch (const std::exception& e) {
+    // NOTE: the family goes on without it; who needs it next starts another and reports errors.
+    static_cast<void>(e);
+  }
+  exit_now(code);
+}
+
+void Family::enter_if_executed(std::vector<std::string> arguments) {
+  const std::optional<std::string> message = environment_variable(kEnvironmentName);
+  if (!message) return;
+  expects_runtime() = false;
+  unset_environment_variable(kEnvironmentName);
+  const std::size_t space = message->find(' ');
+  std::uint32_t bits = 0;
+  if (space == std::string::npos ||
+      std::from_chars(message->data() + space + 1, message->data() + message->size(), bits).ec !=
+          std::errc()) {
+    throw DecodeError(fmt::format("{}={} is not what Brood sets", kEnvironmentName, *message));
+  }
+  const Tag tag = Tag::from_bits(bits);
+  const bool is_server = message->starts_with("server ");
+  Fd memory = move_high(take_passed_descriptor(kMemoryFd));
+  Fd client = move_high(take_passed_descriptor(kClientFd));
+  std::shared_ptr<Family> family(
+      new Family(Segment::attach(std::move(memory)), true, std::move(arguments)));
+  family->server_ = std::move(client);
+  the_family() = family;
+  if (is_server) family->serve(move_high(take_passed_descriptor(kServerFd)), tag);
+  run_child(*family, tag, StartMethod::spawn);
+}
+
+bool Family::become(Tag tag) {
+  // The arena of the process that this one is a copy of: its blocks are that one's.
+  static_cast<void>(arena_.release());
+  server_process_ = ProcessHandle();
+  children_.clear();
+  started_ = 0;
+  self_ = Tag();
+  if (!registry().join(tag, current_pid())) return false;
+  self_ = tag;
+  renew_arena();
+  // SUBTLE: joined first, then looked: either the watchdog, which looks at the records after the
+  // root's death, finds this process, or this process finds that the root is dead.
+  return registry().alive(root());
+}
+
+Family::Glance Family::look() const {
+  Glance glance{};
+  glance.epoch = segment_.header().death_epoch.load(std::memory_order_seq_cst);
+  return glance;
+}
+
+bool Family::watched() const {
+  const Tag watchdog = Tag::from_bits(segment_.header().watchdog.load());
+  return !watchdog.none() && const_cast<Segment&>(segment_).registry().expected(watchdog);
+}
+
+void Family::sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const {
+  std::array<FutexWord, kMaxFutexWords> all{};
+  std::size_t count = 0;
+  for (const FutexWord& word : words) {
+    if (count < all.size() - 2) all[count++] = word;
+  }
+  const SegmentHeader& header = segment_.header();
+  all[count++] = {&header.death_epoch, glance.epoch};
+  const bool is_watched = watched();
+  if (is_watched) {
+    // The watchdog announces deaths; its own is the kernel's to tell.
+    const Tag watchdog = Tag::from_bits(header.watchdog.load());
+    const auto& registry = const_cast<Segment&>(segment_).registry();
+    if (registry.alive(watchdog)) all[count++] = registry.life(watchdog).watch();
+  }
+  const auto backstop = Deadline::after(is_watched ? std::chrono::milliseconds(kBackstop)
+                                                   : std::chrono::milliseconds(kUnwatchedBackstop));
+  futex_wait_any({all.data(), count}, deadline.sooner(backstop));
+}
+
+void Family::restart_server() {
+  const std::scoped_lock guard(mutex_);
+  if (!has_runtime_) {
+    throw StartError(add_runtime_hint(
+        "there is no fork server, and without a Runtime a new one cannot be started"));
+  }
+  auto [client, server] = socket_pair();
+  client = move_high(std::move(client));
+  const Tag tag = registry().reserve(self_, Role::watchdog, "forkserver");
+  // The new server's children will send their requests to it.
+  Fd old = std::exchange(server_, std::move(client));
+  int pid = 0;
+  try {
+    const std::array<int, 1> more{server.get()};
+    pid = execute_member("server", tag, more);
+  } catch (const Error& e) {
+    server_ = std::move(old);
+    registry().free(tag);
+    throw StartError(fmt::format("the fork server could not be started: {}", e.what()));
+  }
+  ExitCode code = 0;
+  if (server_process_.valid()) server_process_.reap(code);
+  server_process_ = ProcessHandle::open(pid);
+}
+
+int Family::execute_member(const char* role, Tag tag, std::span<const int> more) {
+  const std::array<std::string, 1> extra{
+      fmt::format("{}={} {}", kEnvironmentName, role, tag.bits())};
+  std::vector<int> descriptors{segment_.file().get()};
+  // NOTE: number by position: a family without a fork server passes its memory in its place.
+  descriptors.push_back(server_.valid() ? server_.get() : segment_.file().get());
+  descriptors.insert(descriptors.end(), more.begin(), more.end());
+  return execute_again(arguments_.empty() ? command_line() : arguments_, extra, descriptors);
+}
+
+void Family::ask_to_watch(Tag tag, const ProcessHandle& process) {
+  const ServerRequest request{.kind = ServerRequest::Kind::watch, .tag = tag.bits(), .streams = 0};
+  const std::array<int, 1> descriptors{process.descriptor()};
+  if (server_.valid()) send_message(server_, std::as_bytes(std::span(&request, 1)), descriptors);
+}
+
+void Family::remember_child(Tag tag) {
+  const std::scoped_lock guard(mutex_);
+  children_.push_back(tag);
+}
+
+void Family::forget_child(Tag tag) {
+  const std::scoped_lock guard(mutex_);
+  std::erase(children_, tag);
+}
+
+std::vector<Tag> Family::children() const {
+  const std::scoped_lock guard(mutex_);
+  return children_;
+}
+
+std::string Family::next_name(const char* kind) {
+  const std::scoped_lock guard(mutex_);
+  ++started_;
+  if (is_root()) return fmt::format("{}-{}", kind, started_);
+  return fmt::format("{}:{}", registry().name(self_), started_);
+}
+
+void Family::shut_down() noexcept {
+  if (!is_root()) return;
+  try {
+    const ServerRequest request{.kind = ServerRequest::Kind::quit, .tag = 0, .streams = 0};
+    if (server_.valid()) send_message(server_, std::as_bytes(std::span(&request, 1)), {});
+    if (server_process_.valid()) {
+      if (!server_process_.wait_ended(Deadline::after(2s))) server_process_.signal(9);
+      static_cast<void>(server_process_.wait_ended(Deadline::never()));
+      ExitCode code = 0;
+      server_process_.reap(code);
+    }
+  } catch (const Error& e) {
+    static_cast<void>(e);  // nothing more can be done about it, and destructors do not throw
+  }
+  server_process_ = ProcessHandle();
+  server_.reset();
+  the_family().reset();
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <brood/memory/arena.hpp>
+#include <brood/memory/segment.hpp>
+#include <brood/platform/process_handle.hpp>
+#include <brood/start_method.hpp>
+
+namespace brood::detail {
+
+/// This process's place in its family: the shared segment, its own record, its arena, and the way
+/// to the fork server. There is one per process, from Runtime's constructor on (or the first use
+/// without a Runtime) to Runtime's destructor; in children, until they exit.
+///
+/// Any thread may use it. In a child it is the same object made over: see become_child().
+class Family {
+ public:
+  /// The family of this process, or null when there is none yet.
+  static std::shared_ptr<Family> current() noexcept;
+  /// The same, but founds one without a Runtime where that is safe: no other thread runs. Otherwise
+  /// throws StateError with the line to add to the program.
+  static std::shared_ptr<Family> require();
+
+  /// Makes this process the root of a new family and forks the fork server if no thread runs yet.
+  /// Throws StateError when there is a family already.
+  static std::shared_ptr<Family> found(bool has_runtime, std::vector<std::string> arguments);
+  /// For a process which execute_again made; does not return when it is a child or server.
+  static void enter_if_executed(std::vector<std::string> arguments);
+
+  ~Family();
+  Family(const Family&) = delete;
+  Family& operator=(const Family&) = delete;
+
+  [[nodiscard]] Segment& segment() { return segment_; }
+  [[nodiscard]] Registry& registry() { return segment_.registry(); }
+  [[nodiscard]] Arena& arena() { return *arena_; }
+  /// The tag of this process; changes when a copy of it becomes a child.
+  [[nodiscard]] Tag self() const { return self_; }
+  [[nodiscard]] Tag root() const { return Tag::from_bits(segment_.header().root.load()); }
+  [[nodiscard]] bool is_root() const { return self_ == root(); }
+  [[nodiscard]] bool has_runtime() const { return has_runtime_; }
+  [[nodiscard]] const std::vector<std::string>& arguments() const { return arguments_; }
+
+  /// To sleep without missing anything: look() first, then check what you wait for, then sleep().
+  /// It ends when one of `words` changes, when a process is born or dies, or at the deadline; the
+  /// caller looks again. Never sleeps longer than a backstop that covers a lost watchdog.
+  class Glance {
+    friend class Family;
+    std::uint32_t epoch;
+  };
+  [[nodiscard]] Glance look() const;
+  void sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const;
+
+  /// A process watches the family and announces deaths.
+  [[nodiscard]] bool watched() const;
+
+  /// This process, a fork of one of the family, is now the participant `tag`, which was reserved
+  /// for it. False when that is not wanted any more: the caller exits. `inherits` is what the fork
+  /// keeps of its parent: nothing but the mapping and the way to the fork server.
+  bool become(Tag tag);
+
+  /// The fork server's socket; what is sent there when it is gone returns false.
+  [[nodiscard]] const Fd& server_socket() const { return server_; }
+  /// Executes the program again to have a new fork server, when the last one is gone. Throws
+  /// StartError.
+  void restart_server();
+  /// Executes the program again as the member `tag` in the given role ("child", "server"), with the
+  /// family's descriptors and `more`. Returns the process id. Throws SystemError.
+  int execute_member(const char* role, Tag tag, std::span<const int> more);
+  /// Asks the watchdog to watch a process that it did not start. Does nothing if there is none.
+  void ask_to_watch(Tag tag, const ProcessHandle& process);
+
+  /// Children that this process started, and how many it ever did (for their names).
+  void remember_child(Tag tag);
+  void forget_child(Tag tag);
+  [[nodiscard]] std::vector<Tag> children() const;
+  std::string next_name(const char* kind);
+
+  /// Ends the family in order: root only; called by Runtime's destructor.
+  void shut_down() noexcept;
+
+ private:
+  friend class ForkServer;
+  Family(Segment segment, bool has_runtime, std::vector<std::string> arguments);
+  void fork_server();
+  [[noreturn]] void serve(Fd requests, Tag tag);
+  void renew_arena();
+
+  Segment segment_;
+  bool has_runtime_;
+  std::vector<std::string> arguments_;
+  Tag self_;
+  std::unique_ptr<Arena> arena_;
+  Fd server_;                    // where requests go
+  ProcessHandle server_process_;  // if it is a child of this process
+  mutable std::mutex mutex_;
+  std::vector<Tag> children_;    // guarded by mutex_
+  unsigned started_ = 0;         // guarded by mutex_
+};
+
+/// The sentence for a program that lacks a Runtime.
+std::string add_runtime_hint(const std::string& what);
+
+}  // namespace brood::detail

@@ -1,0 +1,25 @@
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+#include <brood/process/child.hpp>
+#include <brood/process/family.hpp>
+#include <brood/process/launch.hpp>
+
+namespace brood::detail {
+
+Launched launch_by_fork(Family& family, Tag tag) {
+  if (const int threads = thread_count(); threads > 1) {
+    throw StartError(fmt::format(
+        "fork is refused: this process has {} threads, and a copy would have one, with the locks "
+        "of the others locked for ever; use StartMethod::forkserver or StartMethod::spawn",
+        threads));
+  }
+  flush_standard_streams();  // or parent and child would both write what is buffered
+  const int pid = fork_process();
+  if (pid == 0) run_child(family, tag, StartMethod::fork);
+  Launched launched{.process = ProcessHandle::open(pid), .pid = pid, .own_child = true};
+  family.ask_to_watch(tag, launched.process);
+  return launched;
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,93 @@
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+#include <brood/platform/poller.hpp>
+#include <brood/platform/program.hpp>
+#include <brood/platform/socket.hpp>
+#include <brood/process/family.hpp>
+#include <brood/process/fork_server.hpp>
+#include <brood/process/launch.hpp>
+
+namespace brood::detail {
+namespace {
+
+/// Sends the request. False when there is no server.
+bool request_start(Family& family, Tag tag, const Fd& reply_end) {
+  if (!family.server_socket().valid()) return false;
+  const Fd directory = open_working_directory();
+  std::vector<int> descriptors{reply_end.get(), directory.get()};
+  ServerRequest request{
+      .kind = ServerRequest::Kind::start, .tag = tag.bits(), .streams = 0};
+  for (const int stream : open_standard_streams()) {
+    if (stream < 0) continue;
+    request.streams |= 1U << static_cast<unsigned>(stream);
+    descriptors.push_back(stream);
+  }
+  return send_message(family.server_socket(), std::as_bytes(std::span(&request, 1)), descriptors);
+}
+
+/// Waits for the answer. False when the server died before it gave one.
+bool await_reply(const Fd& socket, ServerReply& reply, Fd& process) {
+  wait_readable(socket.get(), Deadline::never());
+  Message message = receive_message(socket, std::as_writable_bytes(std::span(&reply, 1)));
+  if (message.end || message.size != sizeof reply) return false;
+  if (!message.descriptors.empty()) process = std::move(message.descriptors[0]);
+  return true;
+}
+
+/// After a second attempt: the child that joined may be the one of the first.
+void find_winner(Family& family, Tag tag, Launched& launched) {
+  const Record& record = family.registry().record(tag);
+  for (;;) {
+    const Family::Glance glance = family.look();
+    const std::array<FutexWord, 1> words{FutexWord{&record.event, record.event.load()}};
+    if (family.registry().state(tag) != RecordState::reserved) break;
+    family.sleep(glance, words, Deadline::never());
+  }
+  const int pid = record.pid.load();
+  if (pid == launched.pid || !family.registry().alive(tag)) return;
+  ProcessHandle process = ProcessHandle::try_open(pid);
+  if (process.valid() && family.registry().alive(tag)) {
+    launched = {.process = std::move(process), .pid = pid, .own_child = false};
+  }
+}
+
+}  // namespace
+
+Launched launch_by_forkserver(Family& family, Tag tag) {
+  // A server that died is followed by another; one that dies again and again has a reason.
+  constexpr int kAttempts = 3;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    auto [mine, theirs] = socket_pair();
+    if (!request_start(family, tag, theirs)) {
+      family.restart_server();
+      continue;
+    }
+    theirs.reset();
+    ServerReply reply{};
+    Fd process;
+    if (!await_reply(mine, reply, process)) {
+      // SUBTLE: it may have forked the child before it died. Then that child and the one of the
+      // next attempt both try to join as `tag`, and one of them wins; the other exits unseen.
+      family.restart_server();
+      continue;
+    }
+    if (reply.pid == 0) {
+      throw StartError(fmt::format("the fork server could not fork: {}; is a limit on processes "
+                                   "(ulimit -u), descriptors (ulimit -n) or memory reached?",
+                                   std::strerror(reply.error)));
+    }
+    Launched launched{
+        .process = ProcessHandle(std::move(process)), .pid = reply.pid, .own_child = false};
+    if (attempt > 0) find_winner(family, tag, launched);
+    return launched;
+  }
+  throw StartError(
+      fmt::format("the fork server died {} times while it should start a process", kAttempts));
+}
+
+}  // namespace brood::detail

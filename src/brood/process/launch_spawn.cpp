@@ -1,0 +1,24 @@
+#include <array>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+#include <brood/platform/program.hpp>
+#include <brood/process/family.hpp>
+#include <brood/process/launch.hpp>
+
+namespace brood::detail {
+
+Launched launch_by_spawn(Family& family, Tag tag) {
+  if (!family.has_runtime()) {
+    throw StartError(add_runtime_hint(
+        "spawn executes the program again, and without a Runtime the child would not know itself"));
+  }
+  const int pid = family.execute_member("child", tag, {});
+  Launched launched{.process = ProcessHandle::open(pid), .pid = pid, .own_child = true};
+  family.ask_to_watch(tag, launched.process);
+  return launched;
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include <brood/memory/tag.hpp>
+#include <brood/platform/poller.hpp>
+#include <brood/platform/process_handle.hpp>
+
+namespace brood::detail {
+
+class Family;
+
+/// Watches the processes of a family: notes and announces deaths, ends those that must not outlive
+/// their parent, takes back the memory of the dead, and kills everybody when the root is gone.
+///
+/// Runs in one thread of one process. All it does is idempotent: it may be killed anywhere and
+/// another goes on. It waits only for facts of the kernel (pidfd), never for a time to pass.
+class Watchdog {
+ public:
+  explicit Watchdog(Family& family);
+
+  /// To be told about other descriptors in wait() too.
+  [[nodiscard]] Poller& poller() { return poller_; }
+  /// Keys of what happened; those which are not the caller's go to handle().
+  std::vector<std::uint64_t> wait();
+  void handle(std::uint64_t key);
+
+  /// Watches one more process; `own_child`: it is this process's to reap.
+  void watch(Tag tag, ProcessHandle process, bool own_child);
+
+  [[nodiscard]] bool root_is_gone() const { return root_gone_; }
+  /// Ends every member but the root and this process, and returns when they are gone.
+  void kill_family();
+  /// In a fork of the watchdog: lets go of what is the watchdog's.
+  void abandon();
+
+ private:
+  struct Watched {
+    ProcessHandle process;
+    bool own_child = false;
+  };
+
+  void note_end(Tag tag, Watched& watched);
+  /// What has to be done because `dead` is gone. False while its memory may still be in use.
+  bool clean_up_after(Tag dead);
+  void clean_up_pending();
+
+  Family& family_;
+  Poller poller_;
+  std::map<std::uint32_t, Watched> watched_;
+  ProcessHandle root_;
+  bool root_gone_ = false;
+  std::vector<Tag> pending_;  // dead, with memory that somebody may still use
+};
+
+}  // namespace brood::detail
