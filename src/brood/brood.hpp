@@ -1,0 +1,15 @@
+// Layer: all
+// All of Brood.
+#pragma once
+
+#include <brood/bind.hpp>
+#include <brood/cpu_count.hpp>
+#include <brood/errors.hpp>
+#include <brood/future.hpp>
+#include <brood/outcome.hpp>
+#include <brood/pool.hpp>
+#include <brood/pool_options.hpp>
+#include <brood/process.hpp>
+#include <brood/register_exception.hpp>
+#include <brood/runtime.hpp>
+#include <brood/start_method.hpp>

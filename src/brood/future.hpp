@@ -1,0 +1,112 @@
+// Layer: pool
+#pragma once
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <brood/channel/codec.hpp>
+#include <brood/errors.hpp>
+#include <brood/outcome.hpp>
+#include <brood/platform/deadline.hpp>
+#include <brood/pool/pool_core.hpp>
+
+namespace brood {
+
+/// The result of a submitted task, when it will be there.
+///
+///     brood::Future<bool> f = pool.submit(is_prime, 10'000'019);
+///     if (f.wait(1s)) std::printf("%d\n", f.get());
+///
+/// As std::future: get() once, then it is not valid() any more; move-only; used by one thread at a
+/// time. The result lies in the family's shared memory until get() decodes it, in the thread that
+/// asks. If the worker dies, get() throws WorkerCrashed; if the pool is terminated, TaskCancelled. It
+/// outlives the pool. In a forked copy of its process it is inert. Memory ordering: what the task
+/// did is visible after get() or wait() returned. Destroying it does not wait nor cancel the task.
+template <class R>
+class [[nodiscard]] Future {
+ public:
+  Future() = default;
+  Future(Future&& other) noexcept
+      : core_(std::move(other.core_)),
+        task_(std::move(other.task_)),
+        outcome_(std::exchange(other.outcome_, std::nullopt)) {}
+  Future& operator=(Future&& other) noexcept {
+    if (this != &other) {
+      release();
+      core_ = std::move(other.core_);
+      task_ = std::move(other.task_);
+      outcome_ = std::exchange(other.outcome_, std::nullopt);
+    }
+    return *this;
+  }
+  Future(const Future&) = delete;
+  Future& operator=(const Future&) = delete;
+  ~Future() { release(); }
+
+  /// Refers to a task whose result has not been fetched.
+  [[nodiscard]] bool valid() const { return core_ != nullptr || outcome_.has_value(); }
+  /// get() would not wait.
+  [[nodiscard]] bool ready() const {
+    require();
+    return outcome_ || detail::PoolCore::ready(task_);
+  }
+
+  /// Waits for the result.
+  void wait() const { wait_until(detail::Deadline::never()); }
+  /// False when `timeout` passed first.
+  template <class Rep, class Period>
+  bool wait(std::chrono::duration<Rep, Period> timeout) const {
+    return wait_until(detail::Deadline::after(timeout));
+  }
+
+  /// Waits, then returns the result or throws what the task threw, WorkerCrashed, TaskCancelled or
+  /// DecodeError. Throws StateError if it is not valid().
+  R get() { return get_until(detail::Deadline::never()); }
+  /// Throws TimeoutError when `timeout` passed first; then it is still valid().
+  template <class Rep, class Period>
+  R get(std::chrono::duration<Rep, Period> timeout) {
+    return get_until(detail::Deadline::after(timeout));
+  }
+
+ private:
+  friend class PoolCaller;
+  Future(std::shared_ptr<detail::PoolCore> core, detail::PoolCore::Task task)
+      : core_(std::move(core)), task_(std::move(task)) {}
+  explicit Future(Outcome<R> outcome) : outcome_(std::move(outcome)) {}
+
+  void require() const {
+    if (!valid()) throw StateError("this future has no result, or it has been fetched already");
+  }
+  bool wait_until(detail::Deadline deadline) const {
+    require();
+    return outcome_ || core_->wait(task_, deadline);
+  }
+  R get_until(detail::Deadline deadline) {
+    if (!wait_until(deadline)) throw TimeoutError("the result was not there in time");
+    if (outcome_) {
+      Outcome<R> outcome = *std::exchange(outcome_, std::nullopt);
+      return std::move(outcome).value();
+    }
+    struct Release {
+      Future& future;
+      ~Release() { future.release(); }
+    } const releaser{*this};
+    detail::ByteSource source(core_->result(task_));
+    if constexpr (!std::is_void_v<R>) return detail::decode<R>(source);
+  }
+  void release() noexcept {
+    if (core_) core_->release(task_);
+    core_.reset();
+    task_ = {};
+    outcome_.reset();
+  }
+
+  std::shared_ptr<detail::PoolCore> core_;
+  detail::PoolCore::Task task_;
+  std::optional<Outcome<R>> outcome_;  // of a pool without workers
+};
+
+}  // namespace brood

@@ -1,0 +1,268 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <ranges>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+#include <brood/outcome.hpp>
+#include <brood/pool/map_items.hpp>
+#include <brood/pool/pool_core.hpp>
+
+namespace brood::detail {
+
+/// Items of one commit when the caller does not say: enough to make the commit's cost vanish, and
+/// few enough that uneven items can be handed on.
+std::uint32_t automatic_chunk(std::size_t items, std::uint32_t workers);
+
+/// An iota of T: nothing needs to be written for it.
+template <class Range, class T>
+inline constexpr bool is_count_of = false;
+template <std::integral W, class Bound, class T>
+inline constexpr bool is_count_of<std::ranges::iota_view<W, Bound>, T> = std::is_same_v<W, T>;
+
+/// What F is stored to be called with when a tuple's (or pair's) elements are the arguments.
+template <class F, class Tuple, class = std::make_index_sequence<std::tuple_size_v<Tuple>>>
+struct SpreadArguments;
+template <class F, class Tuple, std::size_t... I>
+struct SpreadArguments<F, Tuple, std::index_sequence<I...>> {
+  using type = stored_arguments_t<F, std::tuple_element_t<I, Tuple>...>;
+};
+template <class F, class Tuple>
+using spread_arguments_t = typename SpreadArguments<F, std::remove_cvref_t<Tuple>>::type;
+
+/// What a map of F over columns of Ts results in; the refusals of what cannot cross.
+template <bool Spread, class F, class... Ts>
+struct MapResult {
+  static constexpr auto check() {
+    require_callable<F, Ts...>();
+    return std::type_identity<std::remove_cvref_t<std::invoke_result_t<F&, Ts...>>>{};
+  }
+  using type = typename decltype(check())::type;
+};
+template <class F, class... Ts>
+struct MapResult<true, F, std::tuple<Ts...>> : MapResult<false, F, Ts...> {};
+
+/// Writes one argument of all items into shared memory.
+template <class T, std::ranges::input_range Range>
+void write_column(PoolCore& core, PoolJob& job, Column& column, Range& range, std::size_t items) {
+  Arena& arena = core.arena();
+  const auto keep = [&](Block block) {
+    job.blocks.push_back(block);
+    return block.data;
+  };
+  if constexpr (is_count_of<std::remove_cvref_t<Range>, T>) {
+    auto* first = keep(arena.allocate(sizeof(T)));
+    const T value = *std::ranges::begin(range);
+    std::memcpy(first, &value, sizeof(T));
+    column = {.kind = Column::kCount, .reserved = 0, .at = core.segment().offset_of(first)};
+  } else if constexpr (is_bytewise<T>) {
+    auto* array = keep(arena.allocate(items * sizeof(T)));
+    column = {.kind = Column::kArray, .reserved = 0, .at = core.segment().offset_of(array)};
+    if constexpr (std::ranges::contiguous_range<Range> &&
+                  std::is_same_v<std::ranges::range_value_t<Range>, T>) {
+      std::memcpy(array, std::ranges::data(range), items * sizeof(T));
+    } else {
+      auto at = std::ranges::begin(range);
+      for (std::size_t i = 0; i < items; ++i, ++at) {
+        ::new (array + i * sizeof(T)) T(static_cast<T>(*at));
+      }
+    }
+  } else {
+    auto* index = reinterpret_cast<Encoded*>(keep(arena.allocate(items * sizeof(Encoded))));
+    column = {.kind = Column::kEncoded, .reserved = 0, .at = core.segment().offset_of(index)};
+    ArenaSink sink(arena);
+    auto at = std::ranges::begin(range);
+    for (std::size_t i = 0; i < items; ++i, ++at) {
+      const std::size_t before = sink.written();
+      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*at)>, T>) {
+        encode(sink, static_cast<const T&>(*at));
+      } else {
+        encode(sink, T(*at));
+      }
+      index[i] = {.at = before, .bytes = sink.written() - before};
+    }
+    const Block bytes = sink.release();
+    if (bytes.empty()) return;
+    const std::uint64_t base = core.segment().offset_of(keep(bytes));
+    for (std::size_t i = 0; i < items; ++i) index[i].at += base;
+  }
+}
+
+/// A map from its call to its results. R: of the callable; Ts: what it is stored to be called with.
+template <class F, class R, bool Spread, class... Ts>
+class MapCall {
+ public:
+  explicit MapCall(std::shared_ptr<PoolCore> core) : core_(std::move(core)) {}
+  MapCall(const MapCall&) = delete;
+  MapCall& operator=(const MapCall&) = delete;
+  ~MapCall() {
+    if (job_) core_->retire(job_);
+  }
+
+  template <class... Ranges>
+  void start(const F& function, std::size_t items, std::size_t chunk, unsigned retries,
+             Ranges&... ranges) {
+    if (items >= std::numeric_limits<std::uint32_t>::max()) {
+      throw StateError(fmt::format(
+          "a map of {} items: at most {} go at once; map parts of it, or use imap", items,
+          std::numeric_limits<std::uint32_t>::max() - 1));
+    }
+    items_ = static_cast<std::uint32_t>(items);
+    const std::uint32_t per_commit =
+        chunk == 0 ? automatic_chunk(items, core_->workers())
+                   : static_cast<std::uint32_t>(std::min(chunk, items));
+    job_ = core_->make_job(JobHeader::kMap, items_, per_commit, kOutputBytes);
+    job_->retries = retries;
+    JobHeader& header = *job_->header;
+    header.function = thunk_id<&run_map<F, R, Spread, Ts...>, ThunkKind::map>();
+    {
+      ArenaSink sink(core_->arena());
+      encode_callable(sink, function);
+      header.callable_bytes = sink.written();
+      if (const Block block = sink.release(); !block.empty()) {
+        job_->blocks.push_back(block);
+        header.callable_at = core_->segment().offset_of(block.data);
+      } else {
+        header.callable_at = core_->segment().offset_of(&header);  // nothing to read, but in bounds
+      }
+    }
+    const Block columns = core_->arena().allocate(sizeof...(Ts) * sizeof(Column));
+    job_->blocks.push_back(columns);
+    header.columns = sizeof...(Ts);
+    header.columns_at = core_->segment().offset_of(columns.data);
+    auto* column = reinterpret_cast<Column*>(columns.data);
+    (write_column<Ts>(*core_, *job_, *column++, ranges, items), ...);
+    core_->publish(*job_);
+  }
+
+  void wait(const std::function<void(std::size_t, std::size_t)>& progress) {
+    std::function<void(std::size_t)> tick;
+    if (progress) tick = [&](std::size_t done) { progress(done, items_); };
+    core_->wait_all(*job_, tick);
+    if (progress) progress(items_, items_);
+  }
+
+  /// All values; or the first failure, thrown.
+  auto values() {
+    if (!job_->owner.all_values()) {
+      const std::uint32_t first = job_->owner.first_other_than(ItemState::kValue, 0);
+      if (first < items_) {
+        const std::exception_ptr failure = core_->failure_of(*job_, first);
+        consume();
+        std::rethrow_exception(failure);
+      }
+    }
+    if constexpr (!std::is_void_v<R>) {
+      std::vector<R> values = take_values();
+      consume();
+      return values;
+    }
+  }
+
+  std::vector<Outcome<R>> outcomes() {
+    std::vector<Outcome<R>> outcomes;
+    outcomes.reserve(items_);
+    for (std::uint32_t i = 0; i < items_; ++i) outcomes.push_back(outcome(i));
+    consume();
+    return outcomes;
+  }
+
+ private:
+  static constexpr std::size_t output_bytes() {
+    if constexpr (std::is_void_v<R>) {
+      return 0;
+    } else if constexpr (is_bytewise<R>) {
+      return sizeof(R);
+    } else {
+      return sizeof(Encoded);
+    }
+  }
+  static constexpr std::size_t kOutputBytes = output_bytes();
+
+  [[nodiscard]] const std::byte* output() const {
+    return core_->segment().at(job_->header->output_at);
+  }
+  [[nodiscard]] std::span<const Encoded> encoded() const {
+    if constexpr (std::is_void_v<R>) {
+      return {};
+    } else if constexpr (is_bytewise<R>) {
+      return {};
+    } else {
+      return {reinterpret_cast<const Encoded*>(output()), items_};
+    }
+  }
+  void consume() noexcept { core_->consume_map(*job_, encoded()); }
+
+  auto value(std::uint32_t item) const {
+    if constexpr (is_bytewise<R>) {
+      return reinterpret_cast<const R*>(output())[item];
+    } else {
+      const Encoded place = encoded()[item];
+      ByteSource source({core_->segment().checked(place.at, place.bytes), place.bytes});
+      return decode<R>(source);
+    }
+  }
+
+  auto take_values() {
+    if constexpr (is_bytewise<R>) {
+      const auto* first = reinterpret_cast<const R*>(output());
+      return std::vector<R>(first, first + items_);
+    } else {
+      std::vector<R> values;
+      values.reserve(items_);
+      try {
+        for (std::uint32_t i = 0; i < items_; ++i) values.push_back(value(i));
+      } catch (...) {
+        consume();
+        throw;
+      }
+      return values;
+    }
+  }
+
+  Outcome<R> outcome(std::uint32_t item) {
+    if (job_->owner.board().state(item) != ItemState::kValue) {
+      return Outcome<R>(core_->failure_of(*job_, item));
+    }
+    if constexpr (std::is_void_v<R>) {
+      return Outcome<R>(std::monostate{});
+    } else {
+      try {
+        return Outcome<R>(value(item));
+      } catch (...) {
+        return Outcome<R>(std::current_exception());  // it does not decode: this item's failure
+      }
+    }
+  }
+
+  std::shared_ptr<PoolCore> core_;
+  std::shared_ptr<PoolJob> job_;
+  std::uint32_t items_ = 0;
+};
+
+/// The thunk of a submitted task.
+template <class F, class Arguments, class R>
+void run_task(ByteSource& call, TaskOutput& output) {
+  F function = decode_callable<F>(call);
+  auto arguments = decode<Arguments>(call);
+  if constexpr (std::is_void_v<R>) {
+    invoke_stored(function, std::move(arguments));
+    output.put_nothing();
+  } else {
+    output.put(static_cast<const R&>(R(invoke_stored(function, std::move(arguments)))));
+  }
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,705 @@
+#include <brood/pool/pool_core.hpp>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <new>
+
+#include <fmt/format.h>
+
+#include <brood/cpu_count.hpp>
+#include <brood/errors.hpp>
+#include <brood/pool/worker.hpp>
+
+namespace brood::detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// How long a waiter looks before it sleeps; see the worker's.
+constexpr auto kSpin = 10us;
+/// How often somebody who waits with a progress callback calls it.
+constexpr auto kTick = 100ms;
+/// What the kernel's news of a death and the reaper's may lie apart.
+constexpr auto kReapPatience = 5s;
+/// What workers get to end after SIGTERM, before SIGKILL.
+constexpr auto kGrace = 500ms;
+/// Workers that die before they could take any work, one after the other, until the pool gives up.
+constexpr unsigned kMostEarlyDeaths = 5;
+/// More words to sleep on cost more than they are worth: then the watchdog's announcement does it.
+constexpr std::size_t kMostDeathWords = 32;
+
+constexpr std::uint32_t kFirstBatch = 256;
+constexpr std::uint32_t kLargestBatch = 65536;
+
+constexpr std::size_t round_up(std::size_t value, std::size_t to) {
+  return (value + to - 1) / to * to;
+}
+
+std::size_t count_final(const PoolJob& job) {
+  std::size_t count = 0;
+  for (std::uint32_t item = 0; item < job.owner.existing(); ++item) {
+    count += is_final(job.owner.board().state(item)) ? 1 : 0;
+  }
+  return count;
+}
+
+}  // namespace
+
+PoolCore::PoolCore(PoolSetup setup)
+    : family_(Family::require()), creator_(family_->self()), setup_(std::move(setup)) {
+  if (setup_.name.empty()) setup_.name = "brood-worker";
+  control_block_ = arena().allocate(sizeof(PoolControl) + setup_.workers * sizeof(WorkerCell));
+  control_ = new (control_block_.data) PoolControl{};
+  control_->slots = setup_.workers;
+  control_->owner = creator_.bits();
+  for (std::uint32_t i = 0; i < setup_.workers; ++i) new (control_->cells() + i) WorkerCell{};
+  if (setup_.initializer && !setup_.initializer->bytes.empty()) {
+    initializer_block_ = arena().allocate(setup_.initializer->bytes.size());
+    std::memcpy(initializer_block_.data, setup_.initializer->bytes.data(),
+                setup_.initializer->bytes.size());
+  }
+  members_.resize(setup_.workers);
+  tended_epoch_ = segment().header().death_epoch.load();
+  try {
+    for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) start_worker(slot);
+    if (setup_.initializer) await_initializers();
+  } catch (...) {
+    terminate();
+    free_dead_groups();
+    arena().free(control_block_);
+    arena().free(initializer_block_);
+    throw;
+  }
+}
+
+PoolCore::~PoolCore() {
+  if (creator_ != family_->self()) {
+    // A copy of the pool's process: what this refers to is the original's.
+    for (Member& member : members_) static_cast<void>(member.process.release());
+    return;
+  }
+  terminate();
+  const Lock lock(mutex_);
+  retired_.insert(retired_.end(), batches_.begin(), batches_.end());
+  free_retired(true);
+  free_dead_groups();
+  arena().free(control_block_);
+  arena().free(initializer_block_);
+}
+
+void PoolCore::require_here(const char* call) const {
+  if (creator_ != family_->self()) {
+    throw StateError(fmt::format("{}: a pool can be used only by the process that made it", call));
+  }
+}
+
+// --- workers ---------------------------------------------------------------------------------
+
+void PoolCore::start_worker(std::uint32_t slot) {
+  Member& member = members_[slot];
+  member.group = ++next_group_;
+  WorkerCell& cell = control_->cells()[slot];
+  cell.status.store(WorkerCell::kStarting);
+  cell.error_at.store(0);
+  WorkerStart start{.control_at = segment().offset_of(control_),
+                    .slot = slot,
+                    .group = member.group,
+                    .initializer = {},
+                    .initializer_at = 0,
+                    .initializer_bytes = 0};
+  if (setup_.initializer) {
+    start.initializer = setup_.initializer->function;
+    start.initializer_bytes = setup_.initializer->bytes.size();
+    if (!initializer_block_.empty()) {
+      start.initializer_at = segment().offset_of(initializer_block_.data);
+    }
+  }
+  ArenaSink sink(arena());
+  encode(sink, start);
+  const std::size_t bytes = sink.written();
+  member.process = std::make_unique<ChildProcess>(
+      family_, ChildSpec{.name = fmt::format("{}-{}", setup_.name, slot + 1),
+                         .function = worker_function(),
+                         .payload = sink.release(),
+                         .payload_bytes = bytes,
+                         .role = Role::worker,
+                         .dies_with_parent = true,
+                         .method = setup_.method});
+  try {
+    member.process->start();
+  } catch (...) {
+    member.process.reset();
+    throw;
+  }
+}
+
+void PoolCore::await_initializers() {
+  wait_for(
+      nullptr, 0, Deadline::never(),
+      [&] {
+        if (broken_) return true;
+        for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+          if (control_->cells()[slot].status.load() != WorkerCell::kReady) return false;
+        }
+        return true;
+      },
+      {});
+  const Lock lock(mutex_);
+  if (broken_) std::rethrow_exception(broken_);
+}
+
+std::vector<int> PoolCore::worker_pids() {
+  require_here("worker_pids");
+  const Lock lock(mutex_);
+  std::vector<int> pids;
+  for (const Member& member : members_) {
+    if (member.process && family_->registry().expected(member.process->tag())) {
+      pids.push_back(member.process->pid().value_or(0));
+    }
+  }
+  return pids;
+}
+
+void PoolCore::tend() {
+  tended_epoch_ = segment().header().death_epoch.load();
+  if (terminated_) return;
+  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+    Member& member = members_[slot];
+    if (member.process && !family_->registry().expected(member.process->tag())) tend_death(slot);
+  }
+  bool work = false;
+  for (PoolJob* job : active_) work = job->owner.heal() || work;
+  if (work) wake_workers(*control_, setup_.workers);
+  if (!retired_.empty()) free_retired(false);
+}
+
+void PoolCore::tend_death(std::uint32_t slot) {
+  Member& member = members_[slot];
+  WorkerCell& cell = control_->cells()[slot];
+  // Its main thread is gone, so nobody writes to its words any more. How it ended is known when it
+  // has been reaped.
+  static_cast<void>(member.process->join(Deadline::after(kReapPatience)));
+  const ExitCode code = member.process->exit_code().value_or(255);
+  const Crash crash{.worker = member.process->name(),
+                    .pid = member.process->pid().value_or(0),
+                    .signal = code < 0 ? -code : 0,
+                    .exit_code = code < 0 ? 0 : code};
+  member.process.reset();
+  control_->sleepers[slot / 64].fetch_and(~(std::uint64_t{1} << slot % 64));
+  cell.job.store(0);
+  dead_groups_.push_back(member.group);
+
+  const std::uint32_t status = cell.status.load();
+  early_deaths_ = status == WorkerCell::kStarting ? early_deaths_ + 1 : 0;
+  bool work = false;
+  for (PoolJob* job : active_) {
+    work = recover(*job, slot, crash) || work;
+    wake_owner(*job->header);  // other threads that wait for it
+  }
+  if (status == WorkerCell::kInitializerFailed) {
+    std::exception_ptr reason;
+    try {
+      const std::uint64_t bytes = cell.error_bytes.load();
+      throw_error(decode_error({segment().checked(cell.error_at.load(), bytes), bytes}));
+    } catch (...) {
+      reason = std::current_exception();
+    }
+    give_up(reason);
+  } else if (early_deaths_ >= kMostEarlyDeaths) {
+    give_up(std::make_exception_ptr(WorkerLost(fmt::format(
+        "{} workers died one after the other before they could begin; the last one, {} (pid {}), "
+        "{} {}",
+        early_deaths_, crash.worker, crash.pid,
+        crash.signal != 0 ? "was killed by signal" : "exited with code",
+        crash.signal != 0 ? crash.signal : crash.exit_code))));
+  } else {
+    replace(slot);
+  }
+  if (work) wake_workers(*control_, setup_.workers);
+}
+
+bool PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash) {
+  RangeRecovery found = job.owner.recover(slot);
+  for (const std::uint32_t item : found.culprits) {
+    Crash its = crash;
+    its.item = item;
+    its.attempt = ++job.attempts[item];
+    if (its.attempt <= job.retries) {
+      found.work = job.owner.retry(item) || found.work;
+    } else {
+      job.crashes.emplace(item, std::move(its));
+      job.owner.fail(item);
+    }
+  }
+  return found.work;
+}
+
+void PoolCore::replace(std::uint32_t slot) {
+  const bool stopping = control_->stop.load() != PoolControl::kRun;
+  if (broken_ || (stopping && !work_is_left())) return;
+  try {
+    start_worker(slot);
+  } catch (const Error& e) {
+    start_error_ = e.what();
+    const bool any = std::any_of(members_.begin(), members_.end(),
+                                 [](const Member& member) { return member.process != nullptr; });
+    if (any) return;  // fewer do the work; the next death or call tries again
+    give_up(std::make_exception_ptr(WorkerLost(fmt::format(
+        "all workers of the pool died and none could be started again: {}", start_error_))));
+  }
+}
+
+bool PoolCore::work_is_left() const {
+  return std::any_of(active_.begin(), active_.end(),
+                     [](PoolJob* job) { return !job->owner.finished(); });
+}
+
+void PoolCore::give_up(std::exception_ptr reason) {
+  if (!broken_) broken_ = std::move(reason);
+  for (PoolJob* job : active_) cancel_job(*job);
+}
+
+void PoolCore::cancel_job(PoolJob& job) {
+  job.header->cancelled.store(1);
+  job.owner.cancel();
+  wake_owner(*job.header);
+}
+
+// --- jobs ------------------------------------------------------------------------------------
+
+std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t items,
+                                            std::uint32_t chunk, std::size_t output_bytes) {
+  require_here("submit or map");
+  const std::uint32_t slots = setup_.workers;
+  const std::size_t errors_at = sizeof(JobHeader);
+  const std::size_t board_at = round_up(errors_at + slots * sizeof(std::uint64_t),
+                                        RangeBoard<>::kAlignment);
+  const std::size_t board_bytes = RangeBoard<>::bytes_needed(items, slots);
+  // One alignment more, as blocks are aligned to half of the board's.
+  const Block block = arena().allocate(board_at + board_bytes + RangeBoard<>::kAlignment);
+  Block output;
+  try {
+    if (output_bytes > 0) output = arena().allocate(std::size_t{items} * output_bytes);
+  } catch (...) {
+    arena().free(block);
+    throw;
+  }
+  auto address = round_up(reinterpret_cast<std::uintptr_t>(block.data), RangeBoard<>::kAlignment);
+  auto* base = reinterpret_cast<std::byte*>(address);
+  auto* header = new (base) JobHeader{};
+  std::memset(base + errors_at, 0, slots * sizeof(std::uint64_t));
+  header->kind = kind;
+  header->errors_at = segment().offset_of(base + errors_at);
+  header->board_at = segment().offset_of(base + board_at);
+  header->board_bytes = board_bytes;
+  header->output_at = output.empty() ? 0 : segment().offset_of(output.data);
+  auto job = std::make_shared<PoolJob>(
+      header, RangeBoard<>::format(base + board_at, board_bytes,
+                                   {.items = items,
+                                    .slots = slots,
+                                    .chunk = chunk,
+                                    .order = kind == JobHeader::kMap ? TakeOrder::kSlices
+                                                                     : TakeOrder::kFifo}));
+  job->blocks.push_back(block);
+  if (!output.empty()) job->blocks.push_back(output);
+  return job;
+}
+
+void PoolCore::publish(PoolJob& job) {
+  {
+    const Lock lock(mutex_);
+    publish_locked(job);
+    if (job.header->kind == JobHeader::kMap) job.owner.hand_out();
+  }
+  wake_workers(*control_, std::min(job.owner.board().items(), setup_.workers));
+}
+
+void PoolCore::publish_locked(PoolJob& job) {
+  if (broken_) std::rethrow_exception(broken_);
+  if (control_->stop.load() != PoolControl::kRun) {
+    throw PoolClosed("the pool is closed: it takes no more work");
+  }
+  if (segment().header().death_epoch.load() != tended_epoch_) tend();
+  for (std::uint32_t i = 0; i < PoolControl::kMaxJobs; ++i) {
+    if (control_->jobs[i].load(std::memory_order_relaxed) != 0) continue;
+    active_.push_back(&job);
+    job.index = i;
+    job.published = true;
+    job.word = JobWord::pack(++next_sequence_, segment().offset_of(job.header));
+    // Pairs with the acquire in Worker::enter: the job is complete before it can be found.
+    control_->jobs[i].store(job.word, std::memory_order_seq_cst);
+    return;
+  }
+  throw StateError(fmt::format(
+      "a pool works on at most {} maps and batches of tasks at once", PoolControl::kMaxJobs));
+}
+
+void PoolCore::unpublish(PoolJob& job) noexcept {
+  if (!std::exchange(job.published, false)) return;  // its place may be another's by now
+  control_->jobs[job.index].store(0, std::memory_order_seq_cst);
+  std::erase(active_, &job);
+}
+
+void PoolCore::retire(const std::shared_ptr<PoolJob>& job) noexcept {
+  const Lock lock(mutex_);
+  if (job->published && !job->owner.finished()) cancel_job(*job);
+  unpublish(*job);
+  retired_.push_back(job);
+  free_retired(false);
+}
+
+void PoolCore::free_retired(bool all) noexcept {
+  std::erase_if(retired_, [&](const std::shared_ptr<PoolJob>& job) {
+    for (std::uint32_t slot = 0; !all && slot < setup_.workers; ++slot) {
+      // acquire: pairs with the release when the worker leaves: it has read what it wanted to.
+      if (control_->cells()[slot].job.load(std::memory_order_acquire) == job->word) return false;
+    }
+    free_blocks(*job);
+    return true;
+  });
+  if (active_.empty() && batches_.empty() && !dead_groups_.empty()) free_dead_groups();
+}
+
+void PoolCore::free_blocks(PoolJob& job) noexcept {
+  for (const Block& block : job.blocks) arena().free(block);
+  for (const auto& [item, block] : job.arguments) arena().free(block);
+  job.blocks.clear();
+  job.arguments.clear();
+}
+
+void PoolCore::free_dead_groups() noexcept {
+  for (const std::uint32_t group : dead_groups_) {
+    segment().extents().release_group(creator_, group);
+  }
+  dead_groups_.clear();
+}
+
+// --- waiting ---------------------------------------------------------------------------------
+
+std::vector<FutexWord> PoolCore::death_words() const {
+  std::vector<FutexWord> words;
+  if (members_.size() > kMostDeathWords) return words;
+  for (const Member& member : members_) {
+    if (member.process && family_->registry().alive(member.process->tag())) {
+      words.push_back(family_->registry().life(member.process->tag()).watch());
+    }
+  }
+  return words;
+}
+
+void PoolCore::set_waiting(PoolJob& job) {
+  std::uint32_t waiting = JobHeader::kNobody;
+  if (job.waiters.size() == 1) waiting = job.waiters.front();
+  if (job.waiters.size() > 1) waiting = JobHeader::kAnyItem;
+  job.header->waiting.store(waiting, std::memory_order_seq_cst);
+}
+
+template <class Done>
+bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline, Done done,
+                        const std::function<void(std::size_t)>& tick) {
+  const auto start = Deadline::Clock::now();
+  // The registration as a waiter ends with this call, whatever ends it.
+  struct Waiter {
+    PoolCore& core;
+    PoolJob* job;
+    std::uint32_t item;
+    bool on = false;
+    void enter() {
+      if (job == nullptr || std::exchange(on, true)) return;
+      job->waiters.push_back(item);
+      core.set_waiting(*job);
+    }
+    ~Waiter() {
+      if (!on) return;
+      const Lock lock(core.mutex_);
+      job->waiters.erase(std::find(job->waiters.begin(), job->waiters.end(), item));
+      core.set_waiting(*job);
+    }
+  };
+  Waiter waiter{*this, job, item};
+  Deadline next_tick = tick ? Deadline::after(kTick) : Deadline::never();
+  for (;;) {
+    const Family::Glance glance = family_->look();
+    const std::uint32_t event = job != nullptr ? job->header->event.load() : 0;
+    std::vector<FutexWord> words;
+    std::size_t progress = 0;
+    {
+      const Lock lock(mutex_);
+      waiter.enter();
+      tend();
+      if (done()) return true;
+      words = death_words();
+      if (tick && next_tick.passed() && job != nullptr) progress = count_final(*job);
+    }
+    if (deadline.passed()) return false;
+    if (tick && next_tick.passed()) {
+      tick(progress);
+      next_tick = Deadline::after(kTick);
+    }
+    if (job != nullptr) words.insert(words.begin(), FutexWord{&job->header->event, event});
+    const bool spin = job != nullptr && Deadline::Clock::now() - start < kSpin && cpu_count_ > 1;
+    if (spin && spin_while(job->header->event, event, kSpin)) continue;
+    family_->sleep(glance, words, deadline.sooner(next_tick));
+  }
+}
+
+void PoolCore::wait_all(PoolJob& job, const std::function<void(std::size_t)>& tick) {
+  wait_for(
+      &job, JobHeader::kAnyItem, Deadline::never(), [&] { return job.owner.finished(); }, tick);
+}
+
+void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results) noexcept {
+  for (std::uint32_t item = 0; item < results.size(); ++item) {
+    if (job.owner.board().state(item) == ItemState::kValue) consume(segment(), results[item]);
+  }
+  const auto* chains =
+      reinterpret_cast<const std::atomic<std::uint64_t>*>(segment().at(job.header->errors_at));
+  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+    for (std::uint64_t at = chains[slot].load(std::memory_order_acquire); at != 0;) {
+      ErrorNote note{};
+      std::memcpy(&note, segment().at(at), sizeof note);
+      consume(segment(), {.at = at, .bytes = sizeof note + note.bytes});
+      at = note.previous;
+    }
+  }
+}
+
+std::optional<ErrorRecord> PoolCore::error_of(PoolJob& job, std::uint32_t item) {
+  if (job.header->kind == JobHeader::kTasks) {
+    const auto& task = reinterpret_cast<const TaskRecord*>(segment().at(job.header->output_at))[item];
+    if (task.result.at == 0) return std::nullopt;
+    return decode_error({segment().checked(task.result.at, task.result.bytes), task.result.bytes});
+  }
+  const auto* chains =
+      reinterpret_cast<const std::atomic<std::uint64_t>*>(segment().at(job.header->errors_at));
+  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+    for (std::uint64_t at = chains[slot].load(std::memory_order_acquire); at != 0;) {
+      ErrorNote note{};
+      std::memcpy(&note, segment().checked(at, sizeof note), sizeof note);
+      if (note.item == item) {
+        return decode_error({segment().checked(at + sizeof note, note.bytes), note.bytes});
+      }
+      at = note.previous;
+    }
+  }
+  return std::nullopt;
+}
+
+std::exception_ptr PoolCore::failure_of(PoolJob& job, std::uint32_t item) {
+  const Lock lock(mutex_);
+  try {
+    switch (job.owner.board().state(item)) {
+      case ItemState::kException:
+        if (std::optional<ErrorRecord> error = error_of(job, item)) {
+          error->item = item;
+          throw_error(*error);
+        }
+        throw SharedMemoryFull(fmt::format(
+            "item {} failed, and there was no shared memory left to say why", item));
+      case ItemState::kCrashed: {
+        const auto found = job.crashes.find(item);
+        Crash unknown;
+        unknown.item = item;
+        throw WorkerCrashed(found != job.crashes.end() ? found->second : unknown);
+      }
+      default:
+        if (broken_) std::rethrow_exception(broken_);
+        throw TaskCancelled(fmt::format("item {} was not computed: the pool was terminated", item));
+    }
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
+// --- tasks -----------------------------------------------------------------------------------
+
+std::shared_ptr<PoolJob> PoolCore::open_batch(unsigned retries) {
+  for (const auto& batch : batches_) {
+    if (batch->closed || batch->retries != retries) continue;
+    if (batch->owner.existing() < batch->owner.board().items()) return batch;
+    batch->closed = true;
+  }
+  sweep_batches();
+  last_batch_size_ = last_batch_size_ == 0 ? kFirstBatch
+                                           : std::min(last_batch_size_ * 2, kLargestBatch);
+  std::shared_ptr<PoolJob> batch =
+      make_job(JobHeader::kTasks, last_batch_size_, 1, sizeof(TaskRecord));
+  batch->retries = retries;
+  try {
+    publish_locked(*batch);
+  } catch (...) {
+    free_blocks(*batch);
+    throw;
+  }
+  batches_.push_back(batch);
+  return batch;
+}
+
+// Full batches need no place in the table when they are done, and no memory when their results have
+// been fetched.
+void PoolCore::sweep_batches() noexcept {
+  std::erase_if(batches_, [&](const std::shared_ptr<PoolJob>& batch) {
+    if (!batch->closed || !batch->owner.finished()) return false;
+    unpublish(*batch);
+    if (batch->unreleased > 0) return false;
+    retired_.push_back(batch);
+    return true;
+  });
+  free_retired(false);
+}
+
+PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> call,
+                                unsigned retries) {
+  require_here("submit");
+  Task task;
+  {
+    const Lock lock(mutex_);
+    if (broken_) std::rethrow_exception(broken_);
+    if (control_->stop.load() != PoolControl::kRun) {
+      throw PoolClosed("the pool is closed: it takes no more work");
+    }
+    if (segment().header().death_epoch.load() != tended_epoch_) tend();
+    task.batch = open_batch(retries);
+    PoolJob& job = *task.batch;
+    task.item = job.owner.existing();
+    auto& record = reinterpret_cast<TaskRecord*>(segment().at(job.header->output_at))[task.item];
+    record.function = function;
+    record.result = {};
+    record.arguments = {.at = 0, .bytes = call.size()};
+    if (call.size() <= record.inline_arguments.size()) {
+      std::memcpy(record.inline_arguments.data(), call.data(), call.size());
+    } else {
+      const Block block = arena().allocate(call.size());
+      std::memcpy(block.data, call.data(), call.size());
+      record.arguments.at = segment().offset_of(block.data);
+      job.arguments.emplace(task.item, block);
+    }
+    ++job.unreleased;
+    job.owner.append(1);
+  }
+  wake_workers(*control_, 1);
+  return task;
+}
+
+bool PoolCore::ready(const Task& task) {
+  return is_final(task.batch->owner.board().state(task.item));
+}
+
+bool PoolCore::wait(const Task& task, Deadline deadline) {
+  if (ready(task)) return true;
+  require_here("wait");
+  return wait_for(
+      task.batch.get(), task.item + 1, deadline, [&] { return ready(task); }, {});
+}
+
+std::span<const std::byte> PoolCore::result(const Task& task) {
+  if (task.batch->owner.board().state(task.item) != ItemState::kValue) {
+    std::rethrow_exception(failure_of(*task.batch, task.item));
+  }
+  const auto& record = reinterpret_cast<const TaskRecord*>(
+      segment().at(task.batch->header->output_at))[task.item];
+  if (record.result.at == 0) {
+    return std::span<const std::byte>(record.inline_result)
+        .first(std::min<std::size_t>(record.result.bytes, record.inline_result.size()));
+  }
+  return {segment().checked(record.result.at, record.result.bytes), record.result.bytes};
+}
+
+void PoolCore::free_task(PoolJob& job, std::uint32_t item) noexcept {
+  const auto& record =
+      reinterpret_cast<const TaskRecord*>(segment().at(job.header->output_at))[item];
+  const ItemState state = job.owner.board().state(item);
+  const bool has_result = state == ItemState::kValue || state == ItemState::kException;
+  if (has_result && record.result.at != 0) consume(segment(), record.result);
+  if (const auto found = job.arguments.find(item); found != job.arguments.end()) {
+    arena().free(found->second);
+    job.arguments.erase(found);
+  }
+  --job.unreleased;
+}
+
+void PoolCore::release(const Task& task) noexcept {
+  if (creator_ != family_->self()) return;
+  const Lock lock(mutex_);
+  PoolJob& job = *task.batch;
+  if (ready(task)) {
+    free_task(job, task.item);
+  } else {
+    job.abandoned.push_back(task.item);
+  }
+  // Looked at when there are twice as many as were left the last time, or when nothing else is.
+  if (job.abandoned.size() >= job.next_sweep || job.abandoned.size() == job.unreleased) {
+    std::erase_if(job.abandoned, [&](std::uint32_t item) {
+      if (!is_final(job.owner.board().state(item))) return false;
+      free_task(job, item);
+      return true;
+    });
+    job.next_sweep = std::max<std::size_t>(16, job.abandoned.size() * 2);
+  }
+  if (job.closed && job.unreleased == 0) sweep_batches();
+}
+
+// --- the end ---------------------------------------------------------------------------------
+
+void PoolCore::close() {
+  require_here("close");
+  control_->stop.store(PoolControl::kWhenDone);
+  wake_workers(*control_, setup_.workers);
+}
+
+void PoolCore::join() {
+  require_here("join");
+  if (control_->stop.load() == PoolControl::kRun) {
+    throw StateError("join: close or terminate the pool first");
+  }
+  for (;;) {
+    const Family::Glance glance = family_->look();
+    std::vector<FutexWord> words;
+    {
+      const Lock lock(mutex_);
+      tend();
+      const bool any = std::any_of(members_.begin(), members_.end(),
+                                   [](const Member& member) { return member.process != nullptr; });
+      if (!any) return;
+      words = death_words();
+    }
+    family_->sleep(glance, words, Deadline::never());
+  }
+}
+
+void PoolCore::terminate() noexcept {
+  if (creator_ != family_->self() || control_ == nullptr) return;
+  const Lock lock(mutex_);
+  if (std::exchange(terminated_, true)) return;
+  control_->stop.store(PoolControl::kNow);
+  wake_workers(*control_, setup_.workers);
+  for (Member& member : members_) {
+    if (!member.process) continue;
+    // An idle one goes by itself; a busy one is not waited for.
+    const auto word = control_->cells()[&member - members_.data()].job.load();
+    if (word != 0) member.process->signal(SIGTERM);
+  }
+  const Deadline grace = Deadline::after(kGrace);
+  for (Member& member : members_) {
+    if (member.process && !member.process->join(grace)) member.process->signal(SIGKILL);
+  }
+  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+    Member& member = members_[slot];
+    if (!member.process) continue;
+    member.process->join(Deadline::never());
+    control_->cells()[slot].job.store(0);
+    dead_groups_.push_back(member.group);
+    for (PoolJob* job : active_) {
+      for (const std::uint32_t item : job->owner.recover(slot).culprits) {
+        job->owner.fail(item, ItemState::kCancelled);
+      }
+    }
+    member.process.reset();
+  }
+  for (PoolJob* job : active_) cancel_job(*job);
+}
+
+}  // namespace brood::detail

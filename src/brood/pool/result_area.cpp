@@ -1,0 +1,121 @@
+#include <brood/pool/result_area.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+
+namespace brood::detail {
+namespace {
+
+constexpr std::size_t kPopulateStep = std::size_t{64} << 10U;
+constexpr std::size_t kKeptPages = 8;
+constexpr std::size_t kAlignment = 16;
+
+constexpr std::size_t round_up(std::size_t value, std::size_t to) {
+  return (value + to - 1) / to * to;
+}
+
+}  // namespace
+
+bool ResultArea::Page::consumed() const {
+  const ResultPage& page = header();
+  // acquire: pairs with the release in consume(): the owner has read what is about to be
+  // overwritten.
+  return page.consumed.load(std::memory_order_acquire) ==
+         page.produced.load(std::memory_order_relaxed);
+}
+
+void ResultArea::populate(Page& page, std::size_t bytes) {
+  const std::size_t wanted = std::min(page.extent.bytes, round_up(bytes, kPopulateStep));
+  if (wanted <= page.populated) return;
+  if (!populate_pages(page.extent.data + page.populated, wanted - page.populated)) {
+    throw SharedMemoryFull(
+        fmt::format("the machine has no memory left for a result of {} bytes", bytes));
+  }
+  page.populated = wanted;
+}
+
+void ResultArea::open_page(std::size_t bytes) {
+  const std::size_t needed = sizeof(ResultPage) + bytes;
+  for (auto page = pages_.begin(); page != pages_.end(); ++page) {
+    if (page->extent.bytes < needed || !page->consumed()) continue;
+    Page again = *page;
+    again.used = sizeof(ResultPage);
+    pages_.erase(page);
+    pages_.push_back(again);
+    return;
+  }
+  Page page{.extent = segment_->extents().allocate(needed, owner_, group_)};
+  try {
+    populate(page, sizeof(ResultPage));
+    pages_.push_back(page);
+  } catch (...) {
+    segment_->extents().release(page.extent, owner_, group_, true);
+    throw;
+  }
+  new (page.extent.data) ResultPage{};
+  pages_.back().used = sizeof(ResultPage);
+}
+
+void ResultArea::trim() noexcept {
+  std::size_t kept = 0;
+  std::erase_if(pages_, [&](const Page& page) {
+    if (!page.consumed() || ++kept <= kKeptPages) return false;
+    segment_->extents().release(page.extent, owner_, group_, true);
+    return true;
+  });
+}
+
+ResultArea::Writer::Writer(ResultArea& area) : area_(&area) {
+  if (area_->pages_.empty()) area_->open_page(kPopulateStep / 2);
+  Page& page = area_->pages_.back();
+  const std::size_t room = page.populated - std::min(page.populated, page.used);
+  set_buffer(page.extent.data + page.used, 0, room);
+}
+
+void ResultArea::Writer::grow(std::size_t at_least) {
+  const std::size_t used = written();
+  const std::size_t wanted = used + std::max(at_least, used);
+  Page* page = &area_->pages_.back();
+  const std::byte* data = page->extent.data + page->used;
+  if (page->extent.bytes - page->used < wanted) {
+    // SUBTLE: the old page is not published nor reused while `data` is copied from it: what is
+    // being written is not counted, but its bytes stay until open_page() takes the page again, and
+    // it takes another one now because this one is too small.
+    area_->open_page(wanted);
+    page = &area_->pages_.back();
+    area_->populate(*page, page->used + wanted);
+    if (used > 0) std::memcpy(page->extent.data + page->used, data, used);
+  } else {
+    area_->populate(*page, page->used + wanted);
+  }
+  set_buffer(page->extent.data + page->used, used, page->populated - page->used);
+}
+
+Encoded ResultArea::Writer::commit() {
+  Page& page = area_->pages_.back();
+  const std::size_t bytes = written();
+  const Encoded place{.at = area_->segment_->offset_of(page.extent.data + page.used),
+                      .bytes = bytes};
+  page.used = std::min(page.extent.bytes, round_up(page.used + bytes, kAlignment));
+  // Counted before it is published: a worker that dies in between has produced one that nobody
+  // consumes, and the page is freed with its group.
+  page.header().produced.fetch_add(1, std::memory_order_relaxed);
+  return place;
+}
+
+void consume(Segment& segment, Encoded result) noexcept {
+  const SegmentHeader& header = segment.header();
+  const std::uint64_t page =
+      header.data_at +
+      (result.at - header.data_at) / header.granule_bytes * header.granule_bytes;
+  // release: pairs with the acquire in Page::consumed().
+  reinterpret_cast<ResultPage*>(segment.at(page))
+      ->consumed.fetch_add(1, std::memory_order_release);
+}
+
+}  // namespace brood::detail

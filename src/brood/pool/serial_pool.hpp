@@ -1,0 +1,90 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <optional>
+#include <ranges>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <brood/errors.hpp>
+#include <brood/outcome.hpp>
+
+namespace brood::detail {
+
+/// A pool without workers: what is asked of it is computed in the caller, in order.
+class SerialPool {
+ public:
+  void close() { closed_.store(true); }
+  [[nodiscard]] bool closed() const { return closed_.load(); }
+  void require_open() const {
+    if (closed()) throw PoolClosed("the pool is closed: it takes no more work");
+  }
+
+ private:
+  std::atomic<bool> closed_{false};
+};
+
+template <class R, class Compute>
+Outcome<R> outcome_of(Compute&& compute) {
+  try {
+    if constexpr (std::is_void_v<R>) {
+      compute();
+      return Outcome<R>(std::monostate{});
+    } else {
+      return Outcome<R>(compute());
+    }
+  } catch (...) {
+    return Outcome<R>(std::current_exception());
+  }
+}
+
+/// A map in the caller; answers as MapCall does.
+template <class R>
+class SerialMap {
+ public:
+  template <bool Spread, class... Ts, class F, class... Ranges>
+  void run(F function, std::size_t items,
+           const std::function<void(std::size_t, std::size_t)>& progress, Ranges&... ranges) {
+    outcomes_.reserve(items);
+    auto at = std::tuple(std::ranges::begin(ranges)...);
+    for (std::size_t i = 0; i < items; ++i) {
+      // Converted as for a worker: T is what the callable's parameter is stored as.
+      std::apply(
+          [&](auto&... each) {
+            outcomes_.push_back(outcome_of<R>([&]() -> R {
+              if constexpr (Spread) {
+                return (std::apply(function, Ts(*each)), ...);
+              } else {
+                return std::invoke(function, static_cast<Ts>(*each)...);
+              }
+            }));
+            (++each, ...);
+          },
+          at);
+      if (progress) progress(i + 1, items);
+    }
+  }
+
+  auto values() {
+    if constexpr (std::is_void_v<R>) {
+      for (const Outcome<R>& outcome : outcomes_) outcome.value();
+    } else {
+      std::vector<R> values;
+      values.reserve(outcomes_.size());
+      for (Outcome<R>& outcome : outcomes_) values.push_back(std::move(outcome).value());
+      return values;
+    }
+  }
+  std::vector<Outcome<R>> outcomes() { return std::move(outcomes_); }
+
+ private:
+  std::vector<Outcome<R>> outcomes_;
+};
+
+}  // namespace brood::detail

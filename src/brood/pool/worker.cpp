@@ -1,0 +1,329 @@
+#include <brood/pool/worker.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include <brood/channel/codec.hpp>
+#include <brood/cpu_count.hpp>
+#include <brood/errors.hpp>
+#include <brood/process/child.hpp>
+#include <brood/process/family.hpp>
+
+namespace brood::detail {
+namespace {
+
+/// How long an idle worker looks for work before it sleeps: about as long as falling asleep and
+/// being woken take, so that a caller who submits one task after the other does not pay for both
+/// each time.
+constexpr auto kSpin = std::chrono::microseconds(10);
+
+class Worker {
+ public:
+  Worker(Family& family, const WorkerStart& start)
+      : family_(family),
+        segment_(family.segment()),
+        control_(*reinterpret_cast<PoolControl*>(segment_.checked(
+            start.control_at, sizeof(PoolControl)))),
+        owner_(Tag::from_bits(control_.owner)),
+        slot_(start.slot),
+        results_(segment_, owner_, start.group),
+        spins_(cpu_count() > 1) {
+    if (slot_ >= control_.slots) throw DecodeError("a worker's slot is not in its pool");
+  }
+
+  /// False when the initializer failed; the owner is told why.
+  bool initialize(const WorkerStart& start);
+  void work();
+
+ private:
+  [[nodiscard]] WorkerCell& cell() const { return control_.cells()[slot_]; }
+  [[nodiscard]] bool orphaned() const { return !family_.registry().alive(owner_); }
+
+  bool look_for_work();
+  bool enter(std::uint32_t index);
+  void run_map(JobRun& run);
+  void run_tasks(JobRun& run);
+  void run_task(JobRun& run, std::uint32_t item, TaskRecord& task);
+  void* resolve(FunctionId id, ThunkKind kind);
+  void idle(std::uint32_t seen);
+
+  Family& family_;
+  Segment& segment_;
+  PoolControl& control_;
+  Tag owner_;
+  std::uint32_t slot_;
+  ResultArea results_;
+  bool spins_;
+  struct Known {
+    FunctionId id{};
+    void* address = nullptr;
+  };
+  Known last_;
+  ErrorRecord error_;
+};
+
+bool Worker::initialize(const WorkerStart& start) {
+  if (start.initializer.offset != 0) {
+    ErrorRecord error;
+    const bool done = run_catching(
+        [&] {
+          const auto thunk = reinterpret_cast<ProcessThunk>(
+              resolve_thunk(start.initializer, ThunkKind::process));
+          std::span<const std::byte> bytes;
+          if (start.initializer_bytes > 0) {
+            bytes = {segment_.checked(start.initializer_at, start.initializer_bytes),
+                     start.initializer_bytes};
+          }
+          ByteSource source(bytes);
+          thunk(source, [] {});
+        },
+        error);
+    if (!done) {
+      const Encoded place = write_error(results_, error);
+      cell().error_at.store(place.at);
+      cell().error_bytes.store(place.bytes);
+      cell().status.store(WorkerCell::kInitializerFailed);
+      announce(segment_.header());
+      return false;
+    }
+  }
+  cell().status.store(WorkerCell::kReady);
+  if (start.initializer.offset != 0) announce(segment_.header());
+  return true;
+}
+
+void* Worker::resolve(FunctionId id, ThunkKind kind) {
+  if (last_.address == nullptr || last_.id.module != id.module || last_.id.offset != id.offset) {
+    last_ = {id, resolve_thunk(id, kind)};
+  }
+  return last_.address;
+}
+
+void Worker::work() {
+  for (;;) {
+    const std::uint32_t seen = control_.work.load(std::memory_order_seq_cst);
+    const std::uint32_t stop = control_.stop.load(std::memory_order_seq_cst);
+    if (stop == PoolControl::kNow || orphaned()) return;
+    if (look_for_work()) continue;
+    if (stop == PoolControl::kWhenDone) return;
+    idle(seen);
+  }
+}
+
+bool Worker::look_for_work() {
+  // The oldest job first.
+  bool found = false;
+  std::uint64_t done_to = 0;
+  for (;;) {
+    std::uint32_t best = PoolControl::kMaxJobs;
+    std::uint64_t oldest = ~std::uint64_t{0};
+    for (std::uint32_t i = 0; i < PoolControl::kMaxJobs; ++i) {
+      const std::uint64_t word = control_.jobs[i].load(std::memory_order_acquire);
+      const std::uint64_t sequence = JobWord::sequence(word);
+      if (word == 0 || sequence <= done_to || sequence >= oldest) continue;
+      oldest = sequence;
+      best = i;
+    }
+    if (best == PoolControl::kMaxJobs) return found;
+    done_to = oldest;
+    if (enter(best)) found = true;
+    if (control_.stop.load(std::memory_order_relaxed) == PoolControl::kNow) return true;
+  }
+}
+
+bool Worker::enter(std::uint32_t index) {
+  const std::uint64_t word = control_.jobs[index].load(std::memory_order_acquire);
+  if (word == 0) return false;
+  // SUBTLE: announce, then look again. Either the owner, which takes the job off the table and then
+  // looks at the announcements, sees this one and keeps the memory, or this worker sees that the
+  // job is off the table.
+  cell().job.store(word, std::memory_order_seq_cst);
+  bool worked = false;
+  if (control_.jobs[index].load(std::memory_order_seq_cst) == word) {
+    auto& job = *reinterpret_cast<JobHeader*>(
+        segment_.checked(JobWord::offset(word), sizeof(JobHeader)));
+    JobRun run{.segment = segment_,
+               .job = job,
+               .board = RangeBoard<>::attach(segment_.checked(job.board_at, job.board_bytes),
+                                             job.board_bytes),
+               .slot = slot_,
+               .results = results_,
+               .stop = control_.stop};
+    if (job.kind == JobHeader::kMap) {
+      run_map(run);
+    } else {
+      run_tasks(run);
+    }
+    worked = run.worked;
+    // Who waits for a certain task is woken by its end.
+    const bool any = job.waiting.load(std::memory_order_relaxed) == JobHeader::kAnyItem;
+    if (run.board.leave(slot_) && any) wake_owner(job);
+  }
+  cell().job.store(0, std::memory_order_release);  // pairs with the owner's acquire before reuse
+  return worked;
+}
+
+void Worker::run_map(JobRun& run) {
+  ErrorRecord error;
+  // The items' exceptions are caught inside; this is for a callable that cannot be decoded here,
+  // which then is the failure of every item that this worker takes.
+  if (run_catching(
+          [&] {
+            reinterpret_cast<MapThunk>(resolve(run.job.function, ThunkKind::map))(run);
+          },
+          error)) {
+    return;
+  }
+  for (Range chunk = run.board.take(slot_); chunk; chunk = run.board.next(slot_, chunk)) {
+    run.worked = true;
+    for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) run.fail(i, error);
+  }
+}
+
+void Worker::run_tasks(JobRun& run) {
+  auto* tasks = reinterpret_cast<TaskRecord*>(segment_.checked(
+      run.job.output_at, std::uint64_t{run.board.items()} * sizeof(TaskRecord)));
+  for (Range chunk = run.board.take(slot_); chunk; chunk = run.board.next(slot_, chunk)) {
+    run.worked = true;
+    if (run.unwanted()) {
+      run.drop(chunk);
+      continue;
+    }
+    for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
+      run_task(run, i, tasks[i]);
+      // SUBTLE: the item's state, stored before, against the look at the waiters; those who wait
+      // store themselves before they look at the state. One of the two sees the other.
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      const std::uint32_t waiting = run.job.waiting.load(std::memory_order_relaxed);
+      if (waiting == i + 1 || waiting == JobHeader::kAnyItem) wake_owner(run.job);
+    }
+  }
+}
+
+void Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
+  const auto marks = run.board.marks();
+  marks.begin(item);
+  const bool done = run_catching(
+      [&] {
+        std::span<const std::byte> bytes;
+        if (task.arguments.at != 0) {
+          bytes = {segment_.checked(task.arguments.at, task.arguments.bytes), task.arguments.bytes};
+        } else {
+          bytes = std::span<const std::byte>(task.inline_arguments)
+                      .first(std::min<std::size_t>(task.arguments.bytes,
+                                                   task.inline_arguments.size()));
+        }
+        ByteSource call(bytes);
+        TaskOutput output(task, results_);
+        reinterpret_cast<TaskThunk>(resolve(task.function, ThunkKind::task))(call, output);
+      },
+      error_);
+  if (!done) task.result = write_error(results_, error_);
+  marks.finish(item, done ? ItemState::kValue : ItemState::kException);
+}
+
+void Worker::idle(std::uint32_t seen) {
+  if (spins_ && spin_while(control_.work, seen, kSpin)) return;
+  results_.trim();
+  const Family::Glance glance = family_.look();
+  const std::uint32_t event = cell().event.load(std::memory_order_seq_cst);
+  std::atomic<std::uint64_t>& sleepers = control_.sleepers[slot_ / 64];
+  const std::uint64_t bit = std::uint64_t{1} << slot_ % 64;
+  sleepers.fetch_or(bit, std::memory_order_seq_cst);
+  // SUBTLE: the bit, then the look; whoever makes work counts it first and then looks for bits. One
+  // of the two sees the other. If the waker dies or the one that it woke does, its death ends the
+  // sleep of all.
+  if (control_.work.load(std::memory_order_seq_cst) == seen &&
+      control_.stop.load(std::memory_order_seq_cst) == PoolControl::kRun && !orphaned()) {
+    const std::array<FutexWord, 2> words{FutexWord{&cell().event, event},
+                                         family_.registry().life(owner_).watch()};
+    if (!orphaned()) family_.sleep(glance, words, Deadline::never());
+  }
+  sleepers.fetch_and(~bit, std::memory_order_seq_cst);
+}
+
+/// The main function of a worker's process.
+void run_worker(ByteSource& source, void (*decoded)()) {
+  const auto start = decode<WorkerStart>(source);
+  ignore_interrupt();  // Ctrl-C is the parent's to handle, for all of its workers at once
+  Worker worker(*Family::current(), start);
+  decoded();
+  if (worker.initialize(start)) worker.work();
+}
+
+}  // namespace
+
+FunctionId worker_function() { return thunk_id<&run_worker, ThunkKind::process>(); }
+
+void wake_owner(JobHeader& job) noexcept {
+  job.event.fetch_add(1, std::memory_order_seq_cst);
+  if (job.waiting.load(std::memory_order_seq_cst) != JobHeader::kNobody) {
+    futex_wake_all(job.event);
+  }
+}
+
+void wake_workers(PoolControl& control, std::uint32_t count) noexcept {
+  control.work.fetch_add(1, std::memory_order_seq_cst);
+  const std::uint32_t words = (control.slots + 63) / 64;
+  for (std::uint32_t i = 0; i < words && count > 0; ++i) {
+    std::uint64_t bits = control.sleepers[i].load(std::memory_order_seq_cst);
+    while (bits != 0 && count > 0) {
+      const std::uint64_t bit = bits & (~bits + 1);
+      // Who takes the bit wakes: so each call wakes another worker.
+      const std::uint64_t before = control.sleepers[i].fetch_and(~bit, std::memory_order_seq_cst);
+      if ((before & bit) != 0) {
+        WorkerCell& cell = control.cells()[i * 64 + static_cast<std::uint32_t>(
+                                                        std::countr_zero(bit))];
+        cell.event.fetch_add(1, std::memory_order_seq_cst);
+        futex_wake_all(cell.event);
+        --count;
+      }
+      bits = before & ~bit;
+    }
+  }
+}
+
+Encoded write_error(ResultArea& results, const ErrorRecord& error) noexcept {
+  try {
+    std::vector<std::byte> encoded;
+    encode_error(encoded, error);
+    ResultArea::Writer writer(results);
+    writer.write(encoded.data(), encoded.size());
+    return writer.commit();
+  } catch (...) {
+    return {};  // no memory for the reason: the owner says so instead
+  }
+}
+
+void JobRun::drop(Range chunk) const {
+  for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
+    if (board.state(i) == ItemState::kPending) board.finish(i, ItemState::kCancelled);
+  }
+}
+
+void JobRun::fail(std::uint32_t item, const ErrorRecord& error) const {
+  try {
+    auto* chain = reinterpret_cast<std::atomic<std::uint64_t>*>(
+                      segment.checked(job.errors_at, (slot + 1) * sizeof(std::uint64_t))) +
+                  slot;
+    std::vector<std::byte> encoded;
+    encode_error(encoded, error);
+    const ErrorNote note{.previous = chain->load(std::memory_order_relaxed),
+                         .item = item,
+                         .bytes = encoded.size()};
+    ResultArea::Writer writer(results);
+    writer.write(&note, sizeof note);
+    writer.write(encoded.data(), encoded.size());
+    // Linked before the item is final: whoever sees that it failed finds the note.
+    chain->store(writer.commit().at, std::memory_order_release);
+  } catch (const std::exception&) {
+    // NOTE: no memory for the reason: the owner finds no note for the item and says so.
+  }
+  board.finish(item, ItemState::kException);
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include <brood/channel/codec.hpp>
+#include <brood/channel/exception_data.hpp>
+#include <brood/memory/segment.hpp>
+#include <brood/pool/control.hpp>
+#include <brood/pool/range_board.hpp>
+#include <brood/pool/result_area.hpp>
+
+namespace brood::detail {
+
+class Family;
+
+/// A worker at a job: what the thunk of a map sees.
+struct JobRun {
+  Segment& segment;
+  JobHeader& job;
+  RangeBoard<> board;
+  std::uint32_t slot;
+  ResultArea& results;
+  const std::atomic<std::uint32_t>& stop;  // of the pool
+  bool worked = false;                     // took at least one chunk
+
+  /// The owner does not want the rest. Asked between chunks.
+  [[nodiscard]] bool unwanted() const {
+    return job.cancelled.load(std::memory_order_relaxed) != 0 ||
+           stop.load(std::memory_order_relaxed) == PoolControl::kNow;
+  }
+  /// Marks what is left of a chunk as cancelled.
+  void drop(Range chunk) const;
+  /// Notes why an item failed and marks it as final.
+  void fail(std::uint32_t item, const ErrorRecord& error) const;
+};
+
+/// Runs chunks of a map until there is nothing to take: one specialisation for each callable and
+/// its types, so that the loop around a small function is tight.
+using MapThunk = void (*)(JobRun& run);
+
+/// Where a task's result goes: into its record if it is small, else into the worker's area.
+class TaskOutput {
+ public:
+  TaskOutput(TaskRecord& task, ResultArea& results) : task_(task), results_(results) {}
+  template <class R>
+  void put(const R& result) {
+    if constexpr (is_bytewise<R> && sizeof(R) <= TaskRecord::kInlineResult) {
+      std::memcpy(task_.inline_result.data(), &result, sizeof(R));
+      task_.result = {.at = 0, .bytes = sizeof(R)};
+    } else {
+      ResultArea::Writer writer(results_);
+      encode(writer, result);
+      task_.result = writer.commit();
+    }
+  }
+  void put_nothing() { task_.result = {.at = 0, .bytes = 0}; }
+
+ private:
+  TaskRecord& task_;
+  ResultArea& results_;
+};
+
+/// Reads a callable and its arguments, runs it and puts its result.
+using TaskThunk = void (*)(ByteSource& call, TaskOutput& output);
+
+/// What a worker is told when it is started: the payload of its process.
+struct WorkerStart {
+  std::uint64_t control_at;
+  std::uint32_t slot;
+  std::uint32_t group;        // of its result pages
+  FunctionId initializer;     // a thunk of kind `process`; offset 0: none
+  std::uint64_t initializer_at;
+  std::uint64_t initializer_bytes;
+};
+
+/// The thunk of a worker's process.
+FunctionId worker_function();
+
+/// Leaves an error where the owner finds it; {0, 0} if there is no memory for it.
+Encoded write_error(ResultArea& results, const ErrorRecord& error) noexcept;
+
+/// Wakes the owner of a pool that waits for `job`.
+void wake_owner(JobHeader& job) noexcept;
+
+/// Wakes up to `count` sleeping workers.
+void wake_workers(PoolControl& control, std::uint32_t count) noexcept;
+
+}  // namespace brood::detail
