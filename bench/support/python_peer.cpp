@@ -1,0 +1,106 @@
+#include "python_peer.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <stdexcept>
+#include <system_error>
+
+namespace bench {
+namespace {
+
+constexpr const char* kScript = R"(
+import multiprocessing, sys, time
+
+def same(x):
+    return x
+
+def nothing():
+    pass
+
+def run_map(pool, n):
+    assert pool.map(same, range(n)) == list(range(n))
+
+def run_apply_async(pool, n):
+    results = [pool.apply_async(same, (i,)) for i in range(n)]
+    for result in results:
+        result.get()
+
+def run_process(pool, n):
+    for _ in range(n):
+        process = multiprocessing.Process(target=nothing)
+        process.start()
+        process.join()
+
+if __name__ == '__main__':
+    multiprocessing.set_start_method('fork')
+    with multiprocessing.Pool(2) as pool:
+        run_map(pool, 1000)
+        for line in sys.stdin:
+            what, n = line.split()
+            run = globals()['run_' + what]
+            start = time.perf_counter()
+            run(pool, int(n))
+            print(time.perf_counter() - start, flush=True)
+)";
+
+extern "C" char** environ;
+
+struct Pipe {
+  int ends[2];
+  Pipe() {
+    if (::pipe2(ends, O_CLOEXEC) != 0)
+      throw std::system_error(errno, std::generic_category(), "pipe2");
+  }
+};
+
+}  // namespace
+
+void PythonPeer::start() {
+  const Pipe commands;
+  const Pipe answers;
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, commands.ends[0], STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, answers.ends[1], STDOUT_FILENO);
+  const char* arguments[] = {"python3", "-c", kScript, nullptr};
+  const int error = ::posix_spawnp(&pid_, "python3", &actions, nullptr,
+                                   const_cast<char* const*>(arguments), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  ::close(commands.ends[0]);
+  ::close(answers.ends[1]);
+  commands_ = ::fdopen(commands.ends[1], "w");
+  answers_ = ::fdopen(answers.ends[0], "r");
+  if (error != 0) {
+    pid_ = -1;
+    throw std::runtime_error(
+        fmt::format("cannot run python3: {}", std::generic_category().message(error)));
+  }
+}
+
+double PythonPeer::seconds(const std::string& what, long n) {
+  if (pid_ < 0 && commands_ == nullptr) start();
+  if (pid_ < 0) throw std::runtime_error("there is no python3");
+  fmt::print(commands_, "{} {}\n", what, n);
+  std::fflush(commands_);
+  double seconds = 0;
+  if (std::fscanf(answers_, "%lf", &seconds) != 1)
+    throw std::runtime_error(fmt::format("python3 did not measure '{} {}'", what, n));
+  return seconds;
+}
+
+PythonPeer::~PythonPeer() {
+  if (commands_ != nullptr) std::fclose(commands_);  // it ends when it has read everything
+  if (answers_ != nullptr) std::fclose(answers_);
+  if (pid_ > 0) {
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+}
+
+}  // namespace bench

@@ -1,0 +1,34 @@
+#pragma once
+// A python3 process that measures its own multiprocessing, beside which ours is set. It is started
+// once, stays warm, and does nothing between two measurements.
+
+#include <sys/types.h>
+
+#include <cstdio>
+#include <string>
+
+namespace bench {
+
+class PythonPeer {
+ public:
+  PythonPeer() = default;
+  PythonPeer(const PythonPeer&) = delete;
+  PythonPeer& operator=(const PythonPeer&) = delete;
+  ~PythonPeer();
+
+  // Seconds that Python takes for `n` of `what`, measured by itself:
+  //   map          Pool(2).map of n calls of a function that returns its argument
+  //   apply_async  n calls of it, all submitted before the first result is awaited
+  //   process      n times Process(...), start() and join(), one after the other
+  // Throws std::runtime_error when there is no python3 or it fails.
+  double seconds(const std::string& what, long n);
+
+ private:
+  void start();
+
+  pid_t pid_ = -1;
+  std::FILE* commands_ = nullptr;
+  std::FILE* answers_ = nullptr;
+};
+
+}  // namespace bench

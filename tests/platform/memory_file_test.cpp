@@ -1,0 +1,193 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include <brood/errors.hpp>
+#include <brood/platform/memory_file.hpp>
+
+#include "support/forked.hpp"
+#include "support/start_methods.hpp"
+
+namespace brood::detail {
+namespace {
+
+using namespace brood::testing;
+
+constexpr std::size_t kMiB = std::size_t{1} << 20U;
+
+std::size_t resident_bytes(const Fd& file) {
+  struct stat status {};
+  EXPECT_EQ(::fstat(file.get(), &status), 0);
+  return static_cast<std::size_t>(status.st_blocks) * 512;
+}
+
+TEST(MemoryFile, IsSparseAndOfTheSizeAskedFor) {
+  const Fd file = create_memory_file("test", 64 * kMiB);
+  struct stat status {};
+  ASSERT_EQ(::fstat(file.get(), &status), 0);
+  EXPECT_EQ(static_cast<std::size_t>(status.st_size), 64 * kMiB);
+  EXPECT_EQ(status.st_blocks, 0);
+}
+
+TEST(MemoryFile, NobodyCanChangeItsSize) {
+  const Fd file = create_memory_file("test", kMiB);
+  const Mapping mapping(file, kMiB);
+  EXPECT_EQ(::ftruncate(file.get(), 4096), -1);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_EQ(::ftruncate(file.get(), 2 * kMiB), -1);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_EQ(::fallocate(file.get(), 0, 0, 2 * kMiB), -1);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_EQ(::fcntl(file.get(), F_ADD_SEALS, F_SEAL_WRITE), -1);
+  EXPECT_EQ(errno, EPERM);
+  mapping.data()[kMiB - 1] = std::byte{1};  // still there
+  struct stat status {};
+  ASSERT_EQ(::fstat(file.get(), &status), 0);
+  EXPECT_EQ(static_cast<std::size_t>(status.st_size), kMiB);
+}
+
+TEST(MemoryFile, IsClosedByExec) {
+  const Fd file = create_memory_file("test", kMiB);
+  EXPECT_NE(::fcntl(file.get(), F_GETFD) & FD_CLOEXEC, 0);
+}
+
+TEST(MemoryFile, ImpossibleSizesAreErrors) {
+  try {
+    const Fd file = create_memory_file("toobig", std::numeric_limits<std::size_t>::max());
+    ADD_FAILURE() << "made it";
+  } catch (const SystemError& e) {
+    EXPECT_NE(std::string(e.what()).find("toobig"), std::string::npos) << e.what();
+  }
+}
+
+TEST(MemoryFile, ALimitOnFileSizesIsAnErrorAndNoSignal) {
+  EXPECT_EQ(exit_code_of([] {
+              const rlimit limit{.rlim_cur = kMiB, .rlim_max = kMiB};
+              ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+              EXPECT_TRUE(create_memory_file("fits", kMiB).valid());
+              try {
+                const Fd file = create_memory_file("toobig", 2 * kMiB);
+                ADD_FAILURE() << "made it";
+              } catch (const SystemError& e) {
+                EXPECT_EQ(e.code(), std::errc::file_too_large) << e.what();
+                EXPECT_NE(std::string(e.what()).find("ulimit -f"), std::string::npos) << e.what();
+              }
+            }),
+            0);
+}
+
+TEST(MemoryFile, IsSharedByMappingsAndProcesses) {
+  const Fd file = create_memory_file("test", kMiB);
+  const Mapping here(file, kMiB);
+  const Mapping there(file, kMiB);
+  EXPECT_NE(here.data(), there.data());
+  here.data()[5000] = std::byte{42};
+  EXPECT_EQ(there.data()[5000], std::byte{42});
+  if (kThreadSanitizer) return;
+  EXPECT_EQ(exit_code_of([&] {
+              EXPECT_EQ(here.data()[5000], std::byte{42});
+              const Mapping own(file, kMiB);
+              own.data()[5001] = std::byte{43};
+            }),
+            0);
+  EXPECT_EQ(there.data()[5001], std::byte{43});
+}
+
+TEST(Mapping, MovesAndUnmapsOnce) {
+  const Fd file = create_memory_file("test", kMiB);
+  Mapping first(file, kMiB);
+  std::byte* data = first.data();
+  data[0] = std::byte{9};
+  Mapping second(std::move(first));
+  EXPECT_FALSE(first.valid());  // NOLINT(bugprone-use-after-move): that is the point
+  EXPECT_EQ(first.size(), 0U);
+  EXPECT_EQ(second.data(), data);
+  EXPECT_EQ(second.size(), kMiB);
+  {
+    Mapping third;
+    EXPECT_FALSE(third.valid());
+    third = std::move(second);
+    EXPECT_EQ(third.data()[0], std::byte{9});
+  }
+  second = Mapping();
+  unsigned char resident = 0;
+  EXPECT_EQ(::mincore(data, page_size(), &resident), -1) << "still mapped";
+  EXPECT_EQ(errno, ENOMEM);
+}
+
+TEST(Mapping, NoRoomIsInvalidAndOtherFailuresThrow) {
+  const Fd file = create_memory_file("test", kMiB);
+  const std::size_t too_much = std::size_t{1} << 62U;
+  EXPECT_FALSE(Mapping::try_map(file, too_much).valid());
+  try {
+    const Mapping mapping(file, too_much);
+    ADD_FAILURE() << "mapped it";
+  } catch (const SystemError& e) {
+    EXPECT_EQ(e.code(), std::errc::not_enough_memory);
+  }
+  EXPECT_THROW(Mapping::try_map(Fd(), kMiB), SystemError);
+  EXPECT_THROW(Mapping::try_map(file, 0), SystemError);
+}
+
+TEST(PopulatePages, TakesPagesAndKeepsContents) {
+  const Fd file = create_memory_file("test", 4 * kMiB);
+  const Mapping mapping(file, 4 * kMiB);
+  mapping.data()[page_size()] = std::byte{7};
+  EXPECT_LE(resident_bytes(file), kMiB);
+  ASSERT_TRUE(populate_pages(mapping.data(), 2 * kMiB));
+  EXPECT_GE(resident_bytes(file), 2 * kMiB);
+  EXPECT_LT(resident_bytes(file), 4 * kMiB);
+  EXPECT_EQ(mapping.data()[page_size()], std::byte{7});
+  EXPECT_EQ(mapping.data()[0], std::byte{0});
+}
+
+TEST(PopulatePages, BeyondTheFileItFailsAndNothingIsSignalled) {
+  const Fd file = create_memory_file("test", kMiB);
+  const Mapping mapping(file, 2 * kMiB);  // the second half would raise SIGBUS
+  errno = 0;
+  EXPECT_FALSE(populate_pages(mapping.data(), 2 * kMiB));
+  EXPECT_EQ(errno, ENOMEM);
+}
+
+TEST(DiscardPages, GivesThemBackFromAllProcesses) {
+  const Fd file = create_memory_file("test", 4 * kMiB);
+  const Mapping mapping(file, 4 * kMiB);
+  const Mapping other(file, 4 * kMiB);
+  ASSERT_TRUE(populate_pages(mapping.data(), 4 * kMiB));
+  std::memset(mapping.data(), 0xab, 4 * kMiB);
+  ASSERT_GE(resident_bytes(file), 4 * kMiB);
+  discard_pages(mapping.data() + kMiB, 2 * kMiB);
+  EXPECT_LE(resident_bytes(file), 2 * kMiB + page_size());
+  EXPECT_EQ(other.data()[kMiB - 1], std::byte{0xab});
+  EXPECT_EQ(other.data()[kMiB], std::byte{0});
+  EXPECT_EQ(other.data()[3 * kMiB - 1], std::byte{0});
+  EXPECT_EQ(other.data()[3 * kMiB], std::byte{0xab});
+}
+
+TEST(MemoryLimits, AreThoseOfTheProcess) {
+  EXPECT_EQ(page_size(), static_cast<std::size_t>(::getpagesize()));
+  if (kThreadSanitizer) return;
+  EXPECT_EQ(exit_code_of([] {
+              rlimit limit{};
+              ASSERT_EQ(::getrlimit(RLIMIT_AS, &limit), 0);
+              if (limit.rlim_cur == RLIM_INFINITY) {
+                EXPECT_EQ(address_space_limit(), std::numeric_limits<std::size_t>::max());
+              }
+              limit.rlim_cur = std::size_t{1} << 45U;
+              ASSERT_EQ(::setrlimit(RLIMIT_AS, &limit), 0);
+              EXPECT_EQ(address_space_limit(), std::size_t{1} << 45U);
+            }),
+            0);
+}
+
+}  // namespace
+}  // namespace brood::detail

@@ -1,0 +1,14 @@
+// Every test program: a Runtime first, as any program that uses Brood, then the tests. Children that
+// spawn executes again arrive here too and leave in the Runtime's constructor.
+#include <gtest/gtest.h>
+
+#include <brood/runtime.hpp>
+
+#include "support/leak_check.hpp"
+
+int main(int argc, char** argv) {
+  brood::Runtime runtime(argc, argv);
+  testing::InitGoogleTest(&argc, argv);
+  testing::UnitTest::GetInstance()->listeners().Append(new brood::testing::LeakCheck);
+  return RUN_ALL_TESTS();
+}

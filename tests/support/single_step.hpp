@@ -1,0 +1,63 @@
+// Kills an operation at any instruction of our choice.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace brood::test {
+
+/// Whether BROOD_PROVE=1 asks for every kill point where a sample is the rule.
+bool prove_everything();
+
+/// A child process that runs one operation instruction by instruction, so that it can be stopped
+/// or killed at each of them. What the operation wrote to shared memory by then is there to see, and
+/// nothing else happens to that memory meanwhile.
+///
+/// The child is forked from the caller by the constructor and stands in front of the first
+/// instruction of `operation`. It may be stepped from the thread that made it only. It never
+/// outlives this object, nor the calling process.
+///
+///     SingleStep child([&] { board.take(0); });
+///     while (child.step()) look_at_the_board();   // stopped after each instruction
+///     SingleStep other([&] { board.take(0); });
+///     other.step(17);
+///     other.kill();                               // died after exactly 17 instructions
+///
+/// Errors: std::runtime_error when the operation dies by itself or a call fails.
+class SingleStep {
+ public:
+  /// Why this cannot work here (no permission for ptrace, another architecture, a sanitizer that
+  /// does not survive it), or nothing.
+  static std::optional<std::string> why_not();
+
+  explicit SingleStep(const std::function<void()>& operation);
+  ~SingleStep();
+  SingleStep(const SingleStep&) = delete;
+  SingleStep& operator=(const SingleStep&) = delete;
+
+  /// Runs up to `count` instructions. False: the operation has returned, the child still exists.
+  bool step(std::uint64_t count = 1);
+
+  /// Lets the operation run to its end at full speed.
+  void finish();
+
+  /// Kills the child with SIGKILL and reaps it: from here on its death is a fact.
+  void kill();
+
+  bool alive() const { return pid_ > 0; }
+  bool ended() const { return ended_; }
+  std::uint64_t steps() const { return steps_; }  ///< instructions run by step()
+
+ private:
+  bool wait_for_stop();  // true: it has run into the end of the operation
+
+  pid_t pid_ = -1;
+  bool ended_ = false;
+  std::uint64_t steps_ = 0;
+};
+
+}  // namespace brood::test
