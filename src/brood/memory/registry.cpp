@@ -1,6 +1,9 @@
 #include <brood/memory/registry.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -10,6 +13,9 @@
 namespace brood::detail {
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+/// One sleeper is woken by the end of a life; another might have been it.
+constexpr auto kBackstop = std::chrono::milliseconds(100);
 
 Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
   // Lowest first, so that for_each stops early and few pages are touched. The generation, not the
@@ -27,13 +33,14 @@ Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
     record.exit_code.store(0);
     record.own_code.store(Record::kNoCode);
     record.started.store(0);
+    record.gone.store(0);
     record.role = static_cast<std::uint32_t>(role);
     record.parent = holder.bits();
     record.dies_with_parent = 0;
     record.start_at = 0;
     record.start_bytes = 0;
     record.name.fill('\0');
-    std::memcpy(record.name.data(), name.data(), std::min(name.size(), record.name.size() - 1));
+    std::copy_n(name.begin(), std::min(name.size(), record.name.size() - 1), record.name.begin());
     return {slot, word.generation};
   }
   throw SharedMemoryFull(fmt::format(
@@ -57,13 +64,23 @@ bool Registry::change(Tag tag, RecordState from, RecordState to) noexcept {
 
 bool Registry::join(Tag tag, int pid) {
   Record& record = records_[tag.slot()];
+  LifeMutex& life_of_record = lives_[tag.slot()].mutex;
   // NOTE: the life word first. Who sees `live` must be able to trust what it says.
-  if (!lives_[tag.slot()].mutex.lock_for_life()) {
-    throw SystemError("pthread_mutex_lock", "the life word of this process", errno);
+  // SUBTLE: another child may hold it: one that was started for the same record and was faster, or
+  // a late one of an earlier generation. Either is about to change the record or to let go.
+  for (;;) {
+    const std::uint32_t event = record.event.load();
+    if (state(tag) != RecordState::reserved) return false;
+    if (life_of_record.lock_for_life()) break;
+    if (errno != EBUSY) {
+      throw SystemError("pthread_mutex_lock", "the life word of this process", errno);
+    }
+    const std::array<FutexWord, 2> words{life_of_record.watch(), FutexWord{&record.event, event}};
+    if (life_of_record.alive()) futex_wait_any(words, Deadline::after(kBackstop));
   }
   record.pid.store(pid);
   if (change(tag, RecordState::reserved, RecordState::live)) return true;
-  lives_[tag.slot()].mutex.release();
+  life_of_record.release();
   return false;
 }
 
@@ -99,7 +116,8 @@ bool Registry::alive(Tag tag) const noexcept {
 }
 
 bool Registry::expected(Tag tag) const noexcept {
-  return state(tag) == RecordState::reserved || alive(tag);
+  if (state(tag) == RecordState::reserved) return records_[tag.slot()].gone.load() == 0;
+  return alive(tag);
 }
 
 void Registry::leave(Tag tag) noexcept { lives_[tag.slot()].mutex.release(); }

@@ -59,6 +59,7 @@ struct alignas(64) Record {
   std::atomic<std::int32_t> exit_code;  // written before the word says `ended`
   std::atomic<std::int32_t> own_code;   // what the process itself said before it exited, or kNoCode
   std::atomic<std::uint32_t> started;   // it has read what it shall run: start_at is free again
+  std::atomic<std::uint32_t> gone;      // the watchdog has seen it end, whatever the word says
   std::uint32_t role;                   // Role
   std::uint32_t parent;                 // Tag of the starter
   std::uint32_t dies_with_parent;       // 1 for daemons and pool workers

@@ -15,13 +15,15 @@ namespace {
 
 Record* own_record = nullptr;
 
+void run_nothing(ByteSource& /*source*/, void (*/*decoded*/)()) {}
+
 void note_decoded() { own_record->started.store(1); }
 
 void run_start_block(Family& family, const Record& record) {
   const std::byte* data = family.segment().checked(record.start_at, record.start_bytes);
   ByteSource source(std::span(data, record.start_bytes));
   const auto info = decode<StartInfo>(source);
-  if (!info.environment.empty()) set_environment(info.environment);
+  if (info.environment) set_environment(*info.environment);
   set_start_method(static_cast<StartMethod>(info.default_method));
   const auto thunk = reinterpret_cast<ProcessThunk>(resolve_thunk(info.function, ThunkKind::process));
   std::span<const std::byte> payload;
@@ -33,6 +35,22 @@ void run_start_block(Family& family, const Record& record) {
 }
 
 }  // namespace
+
+void warm_up() noexcept {
+  try {
+    // What every child does before it runs its function, done once by the process that they are
+    // copies of: the tables are then there and the functions bound.
+    VectorSink sink;
+    encode(sink, StartInfo{});
+    ByteSource source(sink.bytes());
+    static_cast<void>(decode<StartInfo>(source));
+    ErrorRecord error;
+    run_catching([] {}, error);
+    resolve_thunk(thunk_id<&run_nothing, ThunkKind::process>(), ThunkKind::process);
+  } catch (const std::exception& e) {
+    static_cast<void>(e);  // nothing depends on it
+  }
+}
 
 void flush_standard_streams() noexcept {
   try {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,8 @@ class Family;
 struct StartInfo {
   FunctionId function;                   // a thunk of kind `process`
   std::uint8_t default_method;           // StartMethod
-  std::vector<std::string> environment;  // empty: as inherited
-  std::uint64_t payload_at;              // what the function reads: its callable and arguments
+  std::optional<std::vector<std::string>> environment;  // nullopt: as inherited
+  std::uint64_t payload_at;  // what the function reads: its callable and arguments
   std::uint64_t payload_bytes;
 };
 
@@ -28,6 +29,9 @@ using ProcessThunk = void (*)(ByteSource& source, void (*decoded)());
 /// Does what the record of this process says, and exits: 0, or 1 after an exception, which is
 /// reported on stderr.
 [[noreturn]] void run_child(Family& family, Tag tag, StartMethod method);
+
+/// Does in advance what children would do each for themselves; for the process that forks them.
+void warm_up() noexcept;
 
 /// Writes out what is buffered in stdio's and iostream's standard streams, and in all of stdio's.
 void flush_standard_streams() noexcept;

@@ -57,12 +57,15 @@ void ChildProcess::start() {
   Registry& registry = family_->registry();
   const Tag tag = registry.reserve(family_->self(), spec_.role, spec_.name);
   try {
+    std::optional<std::vector<std::string>> variables;
+    if (method == StartMethod::forkserver) {
+      variables = environment();
+      if (variables == family_->server_environment()) variables.reset();
+    }
     ArenaSink sink(family_->arena());
     encode(sink, StartInfo{.function = spec_.function,
                            .default_method = static_cast<std::uint8_t>(get_start_method()),
-                           .environment = method == StartMethod::forkserver
-                                              ? environment()
-                                              : std::vector<std::string>(),
+                           .environment = std::move(variables),
                            .payload_at = spec_.payload.empty()
                                              ? 0
                                              : family_->segment().offset_of(spec_.payload.data),

@@ -129,6 +129,7 @@ void Family::fork_server() {
   server = move_high(std::move(server));
   const Tag tag = registry().reserve(self_, Role::watchdog, "forkserver");
   flush_standard_streams();  // or the children would write what is buffered once more
+  server_environment_ = environment();
   const int pid = fork_process();
   if (pid == 0) {
     server_ = std::move(client);
@@ -235,6 +236,7 @@ void Family::restart_server() {
   auto [client, server] = socket_pair();
   client = move_high(std::move(client));
   const Tag tag = registry().reserve(self_, Role::watchdog, "forkserver");
+  server_environment_ = environment();
   // The new server's children will send their requests to it.
   Fd old = std::exchange(server_, std::move(client));
   int pid = 0;
@@ -289,6 +291,20 @@ std::string Family::next_name(const char* kind) {
   return fmt::format("{}:{}", registry().name(self_), started_);
 }
 
+// A guardian that took the watch over, or a fork server which another member started.
+void Family::end_watchdogs() {
+  registry().for_each([&](Tag tag, const RecordWord& word) {
+    const Record& record = registry().record(tag);
+    if (word.state != RecordState::live || record.role != static_cast<std::uint32_t>(Role::watchdog)) {
+      return;
+    }
+    const ProcessHandle process = ProcessHandle::try_open(record.pid.load());
+    if (!process.valid() || !registry().alive(tag)) return;
+    process.signal(9);
+    static_cast<void>(process.wait_ended(Deadline::never()));
+  });
+}
+
 void Family::shut_down() noexcept {
   if (!is_root()) return;
   try {
@@ -300,6 +316,7 @@ void Family::shut_down() noexcept {
       ExitCode code = 0;
       server_process_.reap(code);
     }
+    end_watchdogs();
   } catch (const Error& e) {
     static_cast<void>(e);  // nothing more can be done about it, and destructors do not throw
   }

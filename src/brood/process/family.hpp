@@ -76,6 +76,11 @@ class Family {
   /// Executes the program again as the member `tag` in the given role ("child", "server"), with the
   /// family's descriptors and `more`. Returns the process id. Throws SystemError.
   int execute_member(const char* role, Tag tag, std::span<const int> more);
+  /// What children of the fork server have as their environment if nothing else is said; nullopt in
+  /// a member that does not know.
+  [[nodiscard]] const std::optional<std::vector<std::string>>& server_environment() const {
+    return server_environment_;
+  }
   /// Asks the watchdog to watch a process that it did not start. Does nothing if there is none.
   void ask_to_watch(Tag tag, const ProcessHandle& process);
 
@@ -93,6 +98,7 @@ class Family {
   Family(Segment segment, bool has_runtime, std::vector<std::string> arguments);
   void fork_server();
   [[noreturn]] void serve(Fd requests, Tag tag);
+  void end_watchdogs();
   void renew_arena();
 
   Segment segment_;
@@ -102,6 +108,7 @@ class Family {
   std::unique_ptr<Arena> arena_;
   Fd server_;                    // where requests go
   ProcessHandle server_process_;  // if it is a child of this process
+  std::optional<std::vector<std::string>> server_environment_;
   mutable std::mutex mutex_;
   std::vector<Tag> children_;    // guarded by mutex_
   unsigned started_ = 0;         // guarded by mutex_

@@ -9,6 +9,7 @@
 #include <brood/platform/program.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
+#include <brood/process/guardian.hpp>
 
 namespace brood::detail {
 namespace {
@@ -22,7 +23,24 @@ ForkServer::ForkServer(Family& family, Fd requests)
   watchdog_.poller().add(requests_.get(), kRequestKey);
 }
 
+void ForkServer::start_guardian() {
+  const Tag server = family_.self();
+  const int server_pid = current_pid();
+  const Tag tag = family_.registry().reserve(server, Role::watchdog, "guardian");
+  const int pid = fork_process();
+  if (pid == 0) {
+    requests_.reset();
+    watchdog_.abandon();
+    run_guardian(family_, tag, server, server_pid);
+  }
+  watchdog_.watch(tag, ProcessHandle::open(pid), true);
+  guardian_ = tag;
+}
+
 void ForkServer::run() {
+  watchdog_.end_others();
+  warm_up();
+  start_guardian();
   bool quit = false;
   while (!quit && !watchdog_.root_is_gone()) {
     for (const std::uint64_t key : watchdog_.wait()) {
@@ -30,6 +48,10 @@ void ForkServer::run() {
         quit = !serve_requests() || quit;
       } else {
         watchdog_.handle(key);
+        if (key == guardian_.bits()) {
+          family_.registry().free(guardian_);
+          start_guardian();
+        }
       }
     }
   }

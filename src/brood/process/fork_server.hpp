@@ -40,6 +40,7 @@ class ForkServer {
   void run();
 
  private:
+  void start_guardian();
   /// False when it shall quit.
   bool serve_requests();
   [[noreturn]] void become_child(Tag tag, std::uint32_t streams, Message& message,
@@ -49,6 +50,7 @@ class ForkServer {
   Family& family_;
   Fd requests_;
   Watchdog watchdog_;
+  Tag guardian_;
 };
 
 }  // namespace brood::detail

@@ -1,6 +1,7 @@
 #include <brood/process/watchdog.hpp>
 
 #include <csignal>
+#include <iterator>
 #include <utility>
 
 #include <brood/errors.hpp>
@@ -87,6 +88,8 @@ void Watchdog::note_end(Tag tag, Watched& watched) {
     registry.note_ended(tag, code);
   }
   const std::optional<RecordWord> word = registry.word(tag);
+  // How it ended is its parent's to find out and note; that it ended is news for everybody.
+  if (word) registry.record(tag).gone.store(1);
   if (word && !registry.alive(word->holder)) {
     registry.note_ended(tag, code);  // its starter, who would have known better, is gone
     registry.free(tag);
@@ -113,7 +116,7 @@ bool Watchdog::clean_up_after(Tag dead) {
     }
   });
   if (in_use) return false;
-  family_.segment().extents().release_all(dead);
+  family_.segment().extents().release_all(dead, family_.self());
   return true;
 }
 
@@ -123,7 +126,22 @@ void Watchdog::clean_up_pending() {
 
 void Watchdog::kill_family() {
   Registry& registry = family_.registry();
-  const auto is_other = [&](Tag tag) { return tag != family_.root() && tag != family_.self(); };
+  const auto is_watchdog = [&](Tag tag) {
+    return registry.record(tag).role == static_cast<std::uint32_t>(Role::watchdog);
+  };
+  // NOTE: watchdogs last. Two of them that killed each other first would leave the rest alive.
+  const auto is_other = [&](Tag tag) {
+    return tag != family_.root() && tag != family_.self() && !is_watchdog(tag);
+  };
+  std::map<std::uint32_t, Watched> guardians;
+  for (auto entry = watched_.begin(); entry != watched_.end();) {
+    const auto next = std::next(entry);
+    if (is_watchdog(Tag::from_bits(entry->first))) {
+      auto taken = watched_.extract(entry);
+      if (taken.mapped().own_child) guardians.insert(std::move(taken));
+    }
+    entry = next;
+  }
   for (bool any = true; any;) {
     for (auto& [bits, watched] : watched_) watched.process.signal(SIGKILL);
     for (auto& [bits, watched] : watched_) {
@@ -142,6 +160,19 @@ void Watchdog::kill_family() {
       }
     });
   }
+  for (auto& [bits, watched] : guardians) {
+    watched.process.signal(SIGKILL);
+    static_cast<void>(watched.process.wait_ended(Deadline::never()));
+    note_end(Tag::from_bits(bits), watched);
+  }
+}
+
+void Watchdog::end_others() {
+  family_.registry().for_each([&](Tag tag, const RecordWord& word) {
+    if (tag == family_.self() || word.state != RecordState::live) return;
+    if (family_.registry().record(tag).role != static_cast<std::uint32_t>(Role::watchdog)) return;
+    kill_member(family_.registry(), tag);
+  });
 }
 
 void Watchdog::abandon() {

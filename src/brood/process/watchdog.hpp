@@ -33,6 +33,8 @@ class Watchdog {
   [[nodiscard]] bool root_is_gone() const { return root_gone_; }
   /// Ends every member but the root and this process, and returns when they are gone.
   void kill_family();
+  /// Ends other watchdogs and guardians, whom this process follows.
+  void end_others();
   /// In a fork of the watchdog: lets go of what is the watchdog's.
   void abandon();
 

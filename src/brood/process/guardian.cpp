@@ -1,0 +1,54 @@
+#include <brood/process/guardian.hpp>
+
+#include <brood/errors.hpp>
+#include <brood/platform/process_handle.hpp>
+#include <brood/process/family.hpp>
+#include <brood/process/watchdog.hpp>
+
+namespace brood::detail {
+namespace {
+
+/// Returns when the fork server or the root is gone.
+void stand_by(Family& family, Tag server, int server_pid) {
+  const ProcessHandle process = ProcessHandle::try_open(server_pid);
+  const ProcessHandle root =
+      ProcessHandle::try_open(static_cast<int>(family.segment().header().root_pid));
+  // Opened first, then asked: what is alive now was so when its descriptor was opened.
+  if (!process.valid() || !root.valid() || !family.registry().alive(server) ||
+      !family.registry().alive(family.root())) {
+    return;
+  }
+  Poller poller;
+  poller.add(process.descriptor(), 0);
+  poller.add(root.descriptor(), 1);
+  while (poller.wait(Deadline::never()).empty()) continue;
+}
+
+}  // namespace
+
+void run_guardian(Family& family, Tag tag, Tag server, int server_pid) {
+  set_thread_name("brood-guardian");
+  try {
+    if (!family.become(tag)) exit_now(0);
+    stand_by(family, server, server_pid);
+    Watchdog watchdog(family);
+    SegmentHeader& header = family.segment().header();
+    // Unless another fork server has come meanwhile: it has, or will have, a guardian of its own.
+    std::uint32_t expected = server.bits();
+    if (header.watchdog.compare_exchange_strong(expected, tag.bits())) {
+      announce(header);
+    } else if (!watchdog.root_is_gone()) {
+      exit_now(0);
+    }
+    while (!watchdog.root_is_gone()) {
+      for (const std::uint64_t key : watchdog.wait()) watchdog.handle(key);
+    }
+    watchdog.kill_family();
+  } catch (const Error& e) {
+    static_cast<void>(e);  // a family that nobody watches goes on; see Family::sleep
+    exit_now(1);
+  }
+  exit_now(0);
+}
+
+}  // namespace brood::detail
