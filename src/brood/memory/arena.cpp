@@ -21,7 +21,8 @@ Arena::Arena(Segment& segment, Tag owner, std::uint32_t group)
     : segment_(&segment),
       owner_(owner),
       group_(group),
-      largest_small_(std::min(kSmallest << (kClasses - 1), segment.extents().granule_bytes() / 2)) {}
+      largest_small_(std::min(kSmallest << (kClasses - 1), segment.extents().granule_bytes() / 2)) {
+}
 
 Arena::~Arena() {
   for (const Slab& slab : slabs_) segment_->extents().release(slab.extent, owner_, group_, true);
@@ -58,21 +59,37 @@ Block Arena::allocate_small(std::size_t size_class) {
     return {data, bytes};
   }
   if (slabs_.empty() || slabs_.back().extent.bytes - slabs_.back().used < bytes) {
-    slabs_.push_back({.extent = segment_->extents().allocate(1, owner_, group_)});
+    slabs_.push_back({.extent = allocate_extent(1)});
   }
   Slab& slab = slabs_.back();
   const std::size_t end = slab.used + bytes;
-  const std::size_t step = std::min(slab.extent.bytes,
-                                    (end + kPopulateStep - 1) / kPopulateStep * kPopulateStep);
+  const std::size_t step =
+      std::min(slab.extent.bytes, (end + kPopulateStep - 1) / kPopulateStep * kPopulateStep);
   populate(slab.extent.data, slab.populated, step);
   std::byte* data = slab.extent.data + slab.used;
   slab.used = end;
   return {data, bytes};
 }
 
+Extent Arena::allocate_extent(std::size_t bytes) {
+  try {
+    return segment_->extents().allocate(bytes, owner_, group_);
+  } catch (const SharedMemoryFull&) {
+    if (cached_.empty()) throw;
+  }
+  // What is kept for later stands in the way now.
+  for (const auto& [size, large] : cached_) {
+    segment_->extents().release(large.extent, owner_, group_, true);
+  }
+  cached_.clear();
+  cached_bytes_ = 0;
+  return segment_->extents().allocate(bytes, owner_, group_);
+}
+
 Block Arena::allocate_large(std::size_t bytes) {
   const std::size_t page = page_size();
-  if (bytes > segment_->size()) segment_->extents().allocate(bytes, owner_, group_);  // says why not
+  if (bytes > segment_->size())
+    segment_->extents().allocate(bytes, owner_, group_);  // says why not
   const std::size_t wanted = (bytes + page - 1) / page * page;
   Large large;
   // The best fit that does not waste more than as much again.
@@ -82,7 +99,7 @@ Block Arena::allocate_large(std::size_t bytes) {
     cached_bytes_ -= found->first;
     cached_.erase(found);
   } else {
-    large.extent = segment_->extents().allocate(wanted, owner_, group_);
+    large.extent = allocate_extent(wanted);
   }
   try {
     populate(large.extent.data, large.populated, wanted);

@@ -61,6 +61,7 @@ class Arena {
 
   Block allocate_small(std::size_t size_class);
   Block allocate_large(std::size_t bytes);
+  Extent allocate_extent(std::size_t bytes);
   void populate(std::byte* data, std::size_t& populated, std::size_t wanted);
 
   Segment* segment_;

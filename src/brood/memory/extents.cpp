@@ -31,8 +31,8 @@ Extent Extents::find_run(std::size_t wanted, std::uint64_t mine) noexcept {
 }
 
 Extent Extents::allocate(std::size_t bytes, Tag owner, std::uint32_t group) {
-  const std::size_t wanted = std::max<std::size_t>(1, bytes / granule_bytes_ +
-                                                          (bytes % granule_bytes_ != 0 ? 1 : 0));
+  const std::size_t wanted =
+      std::max<std::size_t>(1, bytes / granule_bytes_ + (bytes % granule_bytes_ != 0 ? 1 : 0));
   // Two searches can spoil each other's run; that both fail again and again is not to be expected.
   constexpr int kAttempts = 4;
   for (int i = 0; i < kAttempts && wanted <= granules_; ++i) {
@@ -61,26 +61,35 @@ std::size_t Extents::taken_below() const noexcept {
   return std::min<std::size_t>(high_water_->load(std::memory_order_seq_cst), granules_);
 }
 
-template <class Match>
-std::size_t Extents::release_matching(Match match) noexcept {
+// SUBTLE: several may recover from one death. A granule is first made the caller's own, then its
+// pages are discarded, then it is freed. Who discarded pages of what is still the dead's could be
+// overtaken: by another who frees it, and by a third who takes it and writes to it.
+std::size_t Extents::release_all(Tag dead, Tag by) noexcept {
   std::size_t freed = 0;
   for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
-    std::uint64_t word = directory_[i].load(std::memory_order_acquire);
-    if (word == 0 || !match(word)) continue;
-    discard_pages(data_ + i * granule_bytes_, granule_bytes_);
-    if (directory_[i].compare_exchange_strong(word, 0, std::memory_order_release)) {
-      freed += granule_bytes_;
+    std::uint64_t word = directory_[i].load(std::memory_order_relaxed);
+    if (word == 0 || Tag::from_bits(word) != dead) continue;
+    // acquire, release: as in find_run() and release().
+    if (!directory_[i].compare_exchange_strong(word, word_of(by, kRecovering),
+                                               std::memory_order_acquire)) {
+      continue;
     }
+    discard_pages(data_ + i * granule_bytes_, granule_bytes_);
+    directory_[i].store(0, std::memory_order_release);
+    freed += granule_bytes_;
   }
   return freed;
 }
 
-std::size_t Extents::release_all(Tag owner) noexcept {
-  return release_matching([&](std::uint64_t word) { return Tag::from_bits(word) == owner; });
-}
-
 std::size_t Extents::release_group(Tag owner, std::uint32_t group) noexcept {
-  return release_matching([&](std::uint64_t word) { return word == word_of(owner, group); });
+  std::size_t freed = 0;
+  for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
+    if (directory_[i].load(std::memory_order_relaxed) != word_of(owner, group)) continue;
+    discard_pages(data_ + i * granule_bytes_, granule_bytes_);
+    directory_[i].store(0, std::memory_order_release);  // pairs with the acquire in find_run()
+    freed += granule_bytes_;
+  }
+  return freed;
 }
 
 std::size_t Extents::used_bytes() const noexcept {

@@ -46,8 +46,10 @@ class Extents {
   /// Gives it back; its pages go back to the system if `discard`. Only by who holds it.
   void release(Extent extent, Tag owner, std::uint32_t group, bool discard) noexcept;
 
-  /// Frees all that `owner` holds (in `group`): for what the dead left. Idempotent; returns bytes.
-  std::size_t release_all(Tag owner) noexcept;
+  /// Frees what the dead left; `by` is the caller. Any number may run it at once, be killed, and
+  /// run it again: what a caller was at then carries its own tag. Returns bytes.
+  std::size_t release_all(Tag dead, Tag by) noexcept;
+  /// Frees all that the caller holds in `group`. Returns bytes.
   std::size_t release_group(Tag owner, std::uint32_t group) noexcept;
 
   /// Bytes held by anybody, or by `owner`.
@@ -55,12 +57,12 @@ class Extents {
   [[nodiscard]] std::size_t used_bytes(Tag owner) const noexcept;
 
  private:
+  /// Granules that are being recovered from the dead.
+  static constexpr std::uint32_t kRecovering = UINT32_MAX;
+
   static constexpr std::uint64_t word_of(Tag owner, std::uint32_t group) {
     return std::uint64_t{group} << 32U | owner.bits();
   }
-  template <class Match>
-  std::size_t release_matching(Match match) noexcept;
-
   [[nodiscard]] std::size_t taken_below() const noexcept;
   Extent find_run(std::size_t wanted, std::uint64_t mine) noexcept;
 

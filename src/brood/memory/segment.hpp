@@ -74,6 +74,7 @@ class Segment {
 
   Fd file_;
   Mapping mapping_;
+  std::uint64_t data_at_;
   Registry registry_;
   Extents extents_;
 };
