@@ -1,22 +1,17 @@
 #include <gtest/gtest.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <thread>
 #include <vector>
 
 #include <brood/platform/futex.hpp>
-#include <brood/platform/process_handle.hpp>
 
 #include "support/forked.hpp"
+#include "support/sandbox.hpp"
 #include "support/start_methods.hpp"
 
 namespace brood::detail {
@@ -78,9 +73,7 @@ TEST(Futex, WakesAThread) {
 TEST(Futex, WakesAnotherProcess) {
   SKIP_UNDER_THREAD_SANITIZER();
   const Shared<Word> word;
-  Forked sleeper([&] {
-    EXPECT_EQ(futex_wait({&*word, 0}, patience()), FutexWake::woken);
-  });
+  Forked sleeper([&] { EXPECT_EQ(futex_wait({&*word, 0}, patience()), FutexWake::woken); });
   EXPECT_TRUE(wake_a_sleeper(*word));
   EXPECT_EQ(sleeper.wait(), 0);
 }
@@ -160,20 +153,11 @@ TEST(FutexAny, OneWordWillDo) {
   any_word_wakes(1, {0, 0}, [] {});
 }
 
-/// From now on futex_waitv fails with `error` in this process, as in a sandbox or an old kernel.
+/// As in a sandbox or an old kernel.
 void forbid_futex_waitv(int error) {
-  constexpr std::uint32_t kFutexWaitv = 449;
-  std::array<sock_filter, 4> program{
-      sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kFutexWaitv, 0, 1),
-      sock_filter BPF_STMT(BPF_RET | BPF_K,
-                           SECCOMP_RET_ERRNO | (static_cast<std::uint32_t>(error) & 0xffffU)),
-      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  const sock_fprog filter{.len = program.size(), .filter = program.data()};
-  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
-  std::array<std::uint64_t, 3> waiter{};
-  ASSERT_EQ(::syscall(kFutexWaitv, waiter.data(), 1U, 0U, nullptr, 0), -1);
+  constexpr long kFutexWaitv = 449;
+  forbid_system_call(kFutexWaitv, error);
+  ASSERT_EQ(::syscall(kFutexWaitv, nullptr, 0U, 0U, nullptr, 0), -1);
   ASSERT_EQ(errno, error);
 }
 
@@ -186,25 +170,24 @@ TEST_P(FutexAnyWithoutTheCall, WakesForAnyWord) {
 }
 
 TEST_P(FutexAnyWithoutTheCall, ReturnsAtOnceOrAtTheDeadline) {
-  EXPECT_EQ(exit_code_of([] {
-              forbid_futex_waitv(GetParam());
-              const std::array<Word, 2> words{1, 2};
-              const std::array<FutexWord, 2> other{FutexWord{&words[0], 1}, {&words[1], 7}};
-              EXPECT_EQ(futex_wait_any(other, Deadline::never()), FutexWake::changed);
-              const std::array<FutexWord, 2> same{FutexWord{&words[0], 1}, {&words[1], 2}};
-              EXPECT_EQ(futex_wait_any(same, Deadline::now()), FutexWake::timed_out);
-              for (const auto wait : {1ms, 12ms}) {  // shorter and longer than between two looks
-                const auto start = Clock::now();
-                EXPECT_EQ(futex_wait_any(same, Deadline::after(wait)), FutexWake::timed_out);
-                EXPECT_GE(Clock::now() - start, wait);
-              }
-            }),
-            0);
+  in_child([] {
+    forbid_futex_waitv(GetParam());
+    const std::array<Word, 2> words{1, 2};
+    const std::array<FutexWord, 2> other{FutexWord{&words[0], 1}, {&words[1], 7}};
+    EXPECT_EQ(futex_wait_any(other, Deadline::never()), FutexWake::changed);
+    const std::array<FutexWord, 2> same{FutexWord{&words[0], 1}, {&words[1], 2}};
+    EXPECT_EQ(futex_wait_any(same, Deadline::now()), FutexWake::timed_out);
+    for (const auto wait : {1ms, 12ms}) {  // shorter and longer than between two looks
+      const auto start = Clock::now();
+      EXPECT_EQ(futex_wait_any(same, Deadline::after(wait)), FutexWake::timed_out);
+      EXPECT_GE(Clock::now() - start, wait);
+    }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(, FutexAnyWithoutTheCall, ::testing::Values(ENOSYS, EPERM),
-                         [](const auto& info) {
-                           return info.param == ENOSYS ? "old_kernel" : "sandbox";
+                         [](const auto& instance) {
+                           return instance.param == ENOSYS ? "old_kernel" : "sandbox";
                          });
 
 TEST(SpinWhile, SaysWhetherTheWordChanged) {

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -46,10 +47,10 @@ TEST_F(LifeMutexOfProcess, IsDeadBeforeAnybodyHeldIt) { EXPECT_FALSE(life().aliv
 TEST_F(LifeMutexOfProcess, IsAliveInOtherProcessesUntilKilled) {
   Forked child = holder();
   EXPECT_TRUE(life().alive());
-  EXPECT_EQ(exit_code_of([&] { EXPECT_TRUE(life().alive()); }), 0);
+  in_child([&] { EXPECT_TRUE(life().alive()); });
   child.kill();
   EXPECT_FALSE(life().alive());
-  EXPECT_EQ(exit_code_of([&] { EXPECT_FALSE(life().alive()); }), 0);
+  in_child([&] { EXPECT_FALSE(life().alive()); });
 }
 
 TEST_F(LifeMutexOfProcess, DeathWakesWhoWatches) {
@@ -96,11 +97,10 @@ TEST_F(LifeMutexOfProcess, LettingGoWakesWhoWatches) {
 }
 
 TEST_F(LifeMutexOfProcess, IsDeadAfterExit) {
-  EXPECT_EQ(exit_code_of([&] {
-              ASSERT_TRUE(life().lock_for_life());
-              EXPECT_TRUE(life().alive());
-            }),
-            0);
+  in_child([&] {
+    ASSERT_TRUE(life().lock_for_life());
+    EXPECT_TRUE(life().alive());
+  });
   EXPECT_FALSE(life().alive());
 }
 
@@ -185,12 +185,11 @@ TEST_F(LifeMutexOfProcess, IsNotTakenFromAHolderThatLives) {
 
 TEST_F(LifeMutexOfProcess, AForkOfTheHolderDoesNotHoldIt) {
   ASSERT_TRUE(life().lock_for_life());
-  EXPECT_EQ(exit_code_of([&] {
-              EXPECT_TRUE(life().alive());
-              life().release();  // not its own
-              EXPECT_TRUE(life().alive());
-            }),
-            0);
+  in_child([&] {
+    EXPECT_TRUE(life().alive());
+    life().release();  // not its own
+    EXPECT_TRUE(life().alive());
+  });
   EXPECT_TRUE(life().alive()) << "the end of the fork is not the holder's";
   life().release();
 

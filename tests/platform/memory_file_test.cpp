@@ -70,19 +70,18 @@ TEST(MemoryFile, ImpossibleSizesAreErrors) {
 }
 
 TEST(MemoryFile, ALimitOnFileSizesIsAnErrorAndNoSignal) {
-  EXPECT_EQ(exit_code_of([] {
-              const rlimit limit{.rlim_cur = kMiB, .rlim_max = kMiB};
-              ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
-              EXPECT_TRUE(create_memory_file("fits", kMiB).valid());
-              try {
-                const Fd file = create_memory_file("toobig", 2 * kMiB);
-                ADD_FAILURE() << "made it";
-              } catch (const SystemError& e) {
-                EXPECT_EQ(e.code(), std::errc::file_too_large) << e.what();
-                EXPECT_NE(std::string(e.what()).find("ulimit -f"), std::string::npos) << e.what();
-              }
-            }),
-            0);
+  in_child([] {
+    const rlimit limit{.rlim_cur = kMiB, .rlim_max = kMiB};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+    EXPECT_TRUE(create_memory_file("fits", kMiB).valid());
+    try {
+      const Fd file = create_memory_file("toobig", 2 * kMiB);
+      ADD_FAILURE() << "made it";
+    } catch (const SystemError& e) {
+      EXPECT_EQ(e.code(), std::errc::file_too_large) << e.what();
+      EXPECT_NE(std::string(e.what()).find("ulimit -f"), std::string::npos) << e.what();
+    }
+  });
 }
 
 TEST(MemoryFile, IsSharedByMappingsAndProcesses) {
@@ -93,12 +92,11 @@ TEST(MemoryFile, IsSharedByMappingsAndProcesses) {
   here.data()[5000] = std::byte{42};
   EXPECT_EQ(there.data()[5000], std::byte{42});
   if (kThreadSanitizer) return;
-  EXPECT_EQ(exit_code_of([&] {
-              EXPECT_EQ(here.data()[5000], std::byte{42});
-              const Mapping own(file, kMiB);
-              own.data()[5001] = std::byte{43};
-            }),
-            0);
+  in_child([&] {
+    EXPECT_EQ(here.data()[5000], std::byte{42});
+    const Mapping own(file, kMiB);
+    own.data()[5001] = std::byte{43};
+  });
   EXPECT_EQ(there.data()[5001], std::byte{43});
 }
 
@@ -176,17 +174,16 @@ TEST(DiscardPages, GivesThemBackFromAllProcesses) {
 TEST(MemoryLimits, AreThoseOfTheProcess) {
   EXPECT_EQ(page_size(), static_cast<std::size_t>(::getpagesize()));
   if (kThreadSanitizer) return;
-  EXPECT_EQ(exit_code_of([] {
-              rlimit limit{};
-              ASSERT_EQ(::getrlimit(RLIMIT_AS, &limit), 0);
-              if (limit.rlim_cur == RLIM_INFINITY) {
-                EXPECT_EQ(address_space_limit(), std::numeric_limits<std::size_t>::max());
-              }
-              limit.rlim_cur = std::size_t{1} << 45U;
-              ASSERT_EQ(::setrlimit(RLIMIT_AS, &limit), 0);
-              EXPECT_EQ(address_space_limit(), std::size_t{1} << 45U);
-            }),
-            0);
+  in_child([] {
+    rlimit limit{};
+    ASSERT_EQ(::getrlimit(RLIMIT_AS, &limit), 0);
+    if (limit.rlim_cur == RLIM_INFINITY) {
+      EXPECT_EQ(address_space_limit(), std::numeric_limits<std::size_t>::max());
+    }
+    limit.rlim_cur = std::size_t{1} << 45U;
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &limit), 0);
+    EXPECT_EQ(address_space_limit(), std::size_t{1} << 45U);
+  });
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ class Deadline {
   [[nodiscard]] std::timespec absolute() const { return to_timespec(when_.time_since_epoch()); }
   /// What is left, as ppoll and FUTEX_WAIT want it; zero when it has passed.
   [[nodiscard]] std::timespec remaining() const {
-    return to_timespec(is_now() ? Clock::duration::zero() : when_ - Clock::now());
+    const Clock::time_point start = Clock::now();  // compared first: the difference may overflow
+    return to_timespec(when_ <= start ? Clock::duration::zero() : when_ - start);
   }
 
  private:

@@ -3,7 +3,6 @@
 #include <linux/futex.h>
 
 #include <cerrno>
-#include <cstring>
 
 namespace brood::detail {
 
@@ -15,9 +14,16 @@ bool LifeMutex::lock_for_life() noexcept {
   int rc = pthread_mutexattr_init(&attributes);
   if (rc == 0) rc = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
   if (rc == 0) rc = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-  if (rc == 0) rc = pthread_mutex_init(&mutex_, &attributes);
+  pthread_mutex_t fresh;
+  if (rc == 0) rc = pthread_mutex_init(&fresh, &attributes);
   pthread_mutexattr_destroy(&attributes);
-  if (rc == 0) rc = pthread_mutex_lock(&mutex_);
+  // SUBTLE: never initialised as a whole: it may be somebody's at this moment. Zero bytes differ
+  // from a fresh mutex by its kind only, and all who try store the same kind.
+  if (rc == 0) {
+    std::atomic_ref(mutex_.__data.__kind).store(fresh.__data.__kind, std::memory_order_relaxed);
+    rc = pthread_mutex_trylock(&mutex_);
+  }
+  if (rc == EOWNERDEAD) rc = pthread_mutex_consistent(&mutex_);
   if (rc != 0) {
     errno = rc;
     return false;

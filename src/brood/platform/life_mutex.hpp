@@ -21,8 +21,9 @@ namespace brood::detail {
 /// After fork the child does not hold its parent's mutex: it takes one of its own.
 class LifeMutex {
  public:
-  /// Makes it fresh and locks it for the calling thread. Only who owns the record may call it, and
-  /// only while no thread that lives holds it. False when the system refuses (errno says why).
+  /// Locks it for the calling thread. Zero bytes are a fresh one; after a holder's death or release
+  /// the next may have it. False when a thread that lives holds it (errno is EBUSY), or when the
+  /// system refuses. Of several who try at once, one gets it.
   [[nodiscard]] bool lock_for_life() noexcept;
 
   /// The holder lets go in order: afterwards the word reads as dead.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,8 +19,26 @@
 #endif
 
 namespace brood::detail {
+namespace {
+
+std::size_t limit_of(decltype(RLIMIT_AS) resource) noexcept {
+  rlimit limit{};
+  if (::getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return std::numeric_limits<std::size_t>::max();
+  }
+  return limit.rlim_cur;
+}
+
+}  // namespace
 
 Fd create_memory_file(const char* label, std::size_t bytes) {
+  // NOTE: the kernel would not only refuse, but send SIGXFSZ.
+  if (bytes > file_size_limit()) {
+    throw SystemError(
+        "ftruncate",
+        fmt::format("memfd {}, {} bytes: raise the limit on file sizes (ulimit -f)", label, bytes),
+        EFBIG);
+  }
   Fd file(::memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file.valid()) throw SystemError("memfd_create", label, errno);
   if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) {
@@ -31,9 +50,15 @@ Fd create_memory_file(const char* label, std::size_t bytes) {
   return file;
 }
 
+std::size_t file_size(const Fd& file) {
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) throw SystemError("fstat", "a memory file", errno);
+  return static_cast<std::size_t>(status.st_size);
+}
+
 Mapping Mapping::try_map(const Fd& file, std::size_t bytes) {
-  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                      file.get(), 0);
+  void* data =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.get(), 0);
   Mapping mapping;
   if (data == MAP_FAILED) {
     if (errno == ENOMEM) return mapping;
@@ -89,12 +114,7 @@ std::size_t page_size() noexcept {
   return size;
 }
 
-std::size_t address_space_limit() noexcept {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
-    return std::numeric_limits<std::size_t>::max();
-  }
-  return limit.rlim_cur;
-}
+std::size_t address_space_limit() noexcept { return limit_of(RLIMIT_AS); }
+std::size_t file_size_limit() noexcept { return limit_of(RLIMIT_FSIZE); }
 
 }  // namespace brood::detail

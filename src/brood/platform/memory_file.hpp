@@ -12,6 +12,9 @@ namespace brood::detail {
 /// Throws SystemError.
 Fd create_memory_file(const char* label, std::size_t bytes);
 
+/// The size of a file in bytes. Throws SystemError.
+std::size_t file_size(const Fd& file);
+
 /// One mapping of a memory file, readable and writable, shared. Unmapped by the destructor.
 class Mapping {
  public:
@@ -49,5 +52,9 @@ std::size_t page_size() noexcept;
 
 /// What this process may still map: RLIMIT_AS, or the largest size_t when unlimited.
 std::size_t address_space_limit() noexcept;
+
+/// The largest file that this process may make, memory files too: RLIMIT_FSIZE, or the largest
+/// size_t when unlimited.
+std::size_t file_size_limit() noexcept;
 
 }  // namespace brood::detail

@@ -5,6 +5,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
@@ -166,13 +167,27 @@ std::optional<std::string> environment_variable(const char* name) {
 void unset_environment_variable(const char* name) noexcept { ::unsetenv(name); }
 
 void set_standard_streams(std::span<const int> streams) noexcept {
-  for (int number = 0; number < static_cast<int>(streams.size()); ++number) {
+  // Who runs without standard streams may have other descriptors in their places: copied first, as
+  // a stream that is set could be the source of another.
+  constexpr int kStreams = 3;
+  std::array<int, kStreams> sources{-1, -1, -1};
+  const int count = std::min(kStreams, static_cast<int>(streams.size()));
+  for (int number = 0; number < count; ++number) {
     const int source = streams[static_cast<std::size_t>(number)];
+    const int copy = source >= 0 && source < kStreams && source != number
+                         ? ::fcntl(source, F_DUPFD_CLOEXEC, kLowestOwnFd)
+                         : -1;
+    sources[static_cast<std::size_t>(number)] = copy >= 0 ? copy : source;
+  }
+  for (int number = 0; number < count; ++number) {
+    const int given = streams[static_cast<std::size_t>(number)];
+    const int source = sources[static_cast<std::size_t>(number)];
     if (source < 0) {
       ::close(number);
     } else if (source != number) {
       ::dup2(source, number);
     }
+    if (source != given) ::close(source);
   }
 }
 

@@ -40,7 +40,7 @@ void set_standard_streams(std::span<const int> streams) noexcept;
 /// The standard streams that are open: 0, 1 and 2, or -1 where one is closed.
 std::vector<int> open_standard_streams();
 /// The same descriptor at a number of 10 or above, close-on-exec: out of the way of programs that
-/// expect the lowest numbers. Throws SystemError.
+/// expect the lowest numbers. The same number where there is none left.
 Fd move_high(Fd fd);
 /// A descriptor that an earlier execute_again passed; marks it close-on-exec.
 Fd take_passed_descriptor(int number);
