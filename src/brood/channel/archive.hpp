@@ -266,6 +266,13 @@ class Decoder final : public cereal::detail::InputArchiveBase, private cereal::a
   }
 
  private:
+  /// It may be private, with cereal::access as a friend. Whether it is there cannot be asked; if not,
+  /// the compiler names this function.
+  template <class T>
+  static std::unique_ptr<T> what_cereal_restores_needs_a_default_constructor() {
+    return std::unique_ptr<T>(cereal::access::construct<T>());
+  }
+
   template <class T>
   T get_by_cereal() {
     if constexpr (std::default_initializable<T>) {
@@ -273,7 +280,7 @@ class Decoder final : public cereal::detail::InputArchiveBase, private cereal::a
       get_to(value);
       return value;
     } else {
-      const std::unique_ptr<T> value(cereal::access::construct<T>());  // its constructor is private
+      const std::unique_ptr<T> value = what_cereal_restores_needs_a_default_constructor<T>();
       get_to(*value);
       return std::move(*value);
     }

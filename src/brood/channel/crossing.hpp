@@ -112,7 +112,8 @@ constexpr bool crosses_bytewise() {
     return true;
   } else if constexpr (HasCodec<T> || !std::is_aggregate_v<T> || std::is_union_v<T>) {
     return false;
-  } else if constexpr (AggregateWithBase<T> || kCerealSaves<T> != 0 || kCerealLoads<T> != 0) {
+  } else if constexpr (AggregateWithBase<T> || !kHoldsValues<T> || kCerealSaves<T> != 0 ||
+                       kCerealLoads<T> != 0) {
     return false;
   } else {
     return all_bytewise(FieldTypes<T>{});

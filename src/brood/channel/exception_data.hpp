@@ -46,7 +46,8 @@ ErrorRecord record_exception(std::exception_ptr exception) noexcept;
 /// NOTE: a cancellation has no object: the handler's reference is bound to nothing, which the
 /// undefined behaviour sanitizer would report.
 template <class Body>
-__attribute__((no_sanitize("null"))) bool run_catching(Body&& body, ErrorRecord& out) {
+__attribute__((no_sanitize("null"), no_sanitize("alignment"))) bool run_catching(Body&& body,
+                                                                                 ErrorRecord& out) {
   try {
     std::forward<Body>(body)();
     return true;

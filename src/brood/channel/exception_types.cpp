@@ -100,8 +100,13 @@ std::string encode_regex(const void* object) {
 }
 
 std::regex_error build_regex(const std::string&, std::string_view payload) {
-  return std::regex_error(
-      static_cast<std::regex_constants::error_type>(ErrorReader(payload).number<std::int32_t>()));
+  const auto code = ErrorReader(payload).number<std::int32_t>();
+  // libstdc++ numbers them from error_collate to error_stack. An unscoped enumeration must not
+  // hold just any number.
+  if (code < std::regex_constants::error_collate || code > std::regex_constants::error_stack) {
+    throw DecodeError("not a regex's error");
+  }
+  return std::regex_error(static_cast<std::regex_constants::error_type>(code));
 }
 
 std::string encode_system_call(const void* object) {

@@ -153,6 +153,11 @@ constexpr std::size_t count_fields() {
   }
 }
 
+/// Whether no field is a reference, which the list of their types does not show: then neither `T{}`
+/// nor assignment would be possible. (Nor are they if a field is constant and cannot be `{}`.)
+template <class T>
+inline constexpr bool kHoldsValues = requires { T{}; } || std::is_move_assignable_v<T>;
+
 /// How many fields the aggregate has; an array counts as one.
 template <Aggregate T>
 inline constexpr std::size_t kFieldCount = count_fields<T, count_values<T>()>();

@@ -27,7 +27,7 @@ enum class Refusal {
   unique_array,
   polymorphic_pointer,
   cereal_half,
-  cereal_default,
+  cereal_immovable,
   unrestorable,
   unknown,
 };
@@ -147,9 +147,14 @@ constexpr Refusal why_not() {
   }
 }
 
-template <class T>
-constexpr bool restored_in_place() {
-  return std::default_initializable<T> || cereal::traits::is_default_constructible<T>::value;
+/// Whether an aggregate can be made of its fields. One with arrays is made first and then filled.
+template <class T, class... Fields>
+constexpr bool restored_from_fields(TypeList<Fields...>) {
+  if constexpr ((std::is_array_v<Fields> || ...)) {
+    return requires { T{}; } && (!std::is_const_v<std::remove_all_extents_t<Fields>> && ...);
+  } else {
+    return kHoldsValues<T>;
+  }
 }
 
 template <class T, class Open>
@@ -162,8 +167,8 @@ constexpr auto judge() {
   } else if constexpr (kCrossing<T> == Crossing::cereal) {
     if constexpr (kCerealSaves<T> != 1 || kCerealLoads<T> != 1) {
       return Verdict<Refusal::cereal_half, T>{};
-    } else if constexpr (!restored_in_place<T>() || !std::move_constructible<T>) {
-      return Verdict<Refusal::cereal_default, T>{};
+    } else if constexpr (!std::move_constructible<T>) {
+      return Verdict<Refusal::cereal_immovable, T>{};
     } else {
       return Fine{};
     }
@@ -172,8 +177,8 @@ constexpr auto judge() {
         decltype(judge_parts<typename Open::template With<T>>(FieldTypes<T>{}));
     if constexpr (Found::why != Refusal::none) {
       return Found{};
-    } else if constexpr (!std::default_initializable<T> && !std::is_move_assignable_v<T>) {
-      return Verdict<Refusal::unrestorable, T>{};  // it has a reference, or a const without a value
+    } else if constexpr (!restored_from_fields<T>(FieldTypes<T>{})) {
+      return Verdict<Refusal::unrestorable, T>{};
     } else {
       return Fine{};
     }
@@ -227,12 +232,12 @@ constexpr void refuse() {
   static_assert(why != Refusal::cereal_half,
                 "cereal needs exactly one function to save this type and one to load it: serialize, "
                 "or save and load, or save_minimal and load_minimal");
-  static_assert(why != Refusal::cereal_default,
-                "a type that its cereal functions restore needs a default constructor, which may be "
-                "private with cereal::access as a friend, and must be movable");
+  static_assert(why != Refusal::cereal_immovable,
+                "a type that its cereal functions restore must be movable: put it into a "
+                "std::unique_ptr inside the object that crosses, or make it movable");
   static_assert(why != Refusal::unrestorable,
-                "an aggregate with a member that is a reference, or constant without a default "
-                "value, cannot cross to another process: make the member an ordinary value");
+                "an aggregate with a member that is a reference, or that cannot be assigned, "
+                "cannot cross to another process: make the member an ordinary value");
   static_assert(why != Refusal::unknown,
                 "this type cannot be serialised: give it a serialize() function as for cereal, make "
                 "it an aggregate (no constructors, nothing private), or, if its bytes may simply be "

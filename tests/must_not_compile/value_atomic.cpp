@@ -1,0 +1,6 @@
+// expect: a thread, lock, condition variable, atomic, future or stream belongs to its process
+#include <brood/bind.hpp>
+
+#include <atomic>
+
+void refused() { brood::detail::require_sendable<std::atomic<int>>(); }
