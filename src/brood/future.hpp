@@ -4,7 +4,6 @@
 #include <chrono>
 #include <exception>
 #include <memory>
-#include <optional>
 #include <utility>
 
 #include <brood/channel/codec.hpp>
@@ -32,13 +31,13 @@ class [[nodiscard]] Future {
   Future(Future&& other) noexcept
       : core_(std::move(other.core_)),
         task_(std::move(other.task_)),
-        outcome_(std::exchange(other.outcome_, std::nullopt)) {}
+        outcome_(std::move(other.outcome_)) {}
   Future& operator=(Future&& other) noexcept {
     if (this != &other) {
       release();
       core_ = std::move(other.core_);
       task_ = std::move(other.task_);
-      outcome_ = std::exchange(other.outcome_, std::nullopt);
+      outcome_ = std::move(other.outcome_);
     }
     return *this;
   }
@@ -47,7 +46,7 @@ class [[nodiscard]] Future {
   ~Future() { release(); }
 
   /// Refers to a task whose result has not been fetched.
-  [[nodiscard]] bool valid() const { return core_ != nullptr || outcome_.has_value(); }
+  [[nodiscard]] bool valid() const { return core_ != nullptr || outcome_ != nullptr; }
   /// get() would not wait.
   [[nodiscard]] bool ready() const {
     require();
@@ -75,7 +74,8 @@ class [[nodiscard]] Future {
   friend class PoolCaller;
   Future(std::shared_ptr<detail::PoolCore> core, detail::PoolCore::Task task)
       : core_(std::move(core)), task_(std::move(task)) {}
-  explicit Future(Outcome<R> outcome) : outcome_(std::move(outcome)) {}
+  explicit Future(Outcome<R> outcome)
+      : outcome_(std::make_unique<Outcome<R>>(std::move(outcome))) {}
 
   void require() const {
     if (!valid()) throw StateError("this future has no result, or it has been fetched already");
@@ -87,8 +87,8 @@ class [[nodiscard]] Future {
   R get_until(detail::Deadline deadline) {
     if (!wait_until(deadline)) throw TimeoutError("the result was not there in time");
     if (outcome_) {
-      Outcome<R> outcome = *std::exchange(outcome_, std::nullopt);
-      return std::move(outcome).value();
+      const std::unique_ptr<Outcome<R>> outcome = std::move(outcome_);
+      return std::move(*outcome).value();
     }
     struct Release {
       Future& future;
@@ -106,7 +106,7 @@ class [[nodiscard]] Future {
 
   std::shared_ptr<detail::PoolCore> core_;
   detail::PoolCore::Task task_;
-  std::optional<Outcome<R>> outcome_;  // of a pool without workers
+  std::unique_ptr<Outcome<R>> outcome_;  // of a pool without workers
 };
 
 }  // namespace brood

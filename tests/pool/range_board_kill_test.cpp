@@ -165,8 +165,9 @@ class World {
         return "item " + std::to_string(i) + " ended in state " +
                std::to_string(static_cast<int>(state));
       }
-      const bool fine = failed ? ran <= 1
-                               : (ran == 1 || (blamed != 0 && ran >= 1 && ran <= 1u + unsigned(blamed)));
+      const bool fine =
+          failed ? ran <= 1
+                 : (ran == 1 || (blamed != 0 && ran >= 1 && ran <= 1u + unsigned(blamed)));
       if (!fine) {
         return "item " + std::to_string(i) + " ran " + std::to_string(ran) + " times, blamed " +
                std::to_string(blamed) + " times";

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <deque>
+#include <exception>
 #include <iterator>
 #include <optional>
 #include <ranges>
@@ -64,17 +65,36 @@ class ImapView {
  private:
   friend class Iterator;
 
+  // An item is asked for when there is room for it, not before: input may be slow to come.
   void fill() {
-    if (!at_) at_.emplace(std::ranges::begin(range_));
-    for (; in_flight_.size() < window_ && *at_ != std::ranges::end(range_); ++*at_) {
-      in_flight_.push_back(caller_.submit(function_, **at_));
+    try {
+      while (!input_ended_ && in_flight_.size() < window_) {
+        if (at_) {
+          ++*at_;
+        } else {
+          at_.emplace(std::ranges::begin(range_));
+        }
+        input_ended_ = *at_ == std::ranges::end(range_);
+        if (!input_ended_) in_flight_.push_back(caller_.submit(function_, **at_));
+      }
+    } catch (...) {
+      // Behind the results of what came before it.
+      input_ended_ = true;
+      input_error_ = std::current_exception();
     }
   }
-  [[nodiscard]] bool at_end() const { return in_flight_.empty(); }
-  R take() { return in_flight_.front().get(); }
+  [[nodiscard]] bool at_end() const { return in_flight_.empty() && !input_error_; }
+  R take() {
+    if (in_flight_.empty()) std::rethrow_exception(input_error_);
+    return in_flight_.front().get();
+  }
   void advance() {
-    in_flight_.pop_front();
-    fill();
+    if (in_flight_.empty()) {
+      input_error_ = nullptr;
+    } else {
+      in_flight_.pop_front();
+      fill();
+    }
   }
 
   Caller caller_;
@@ -82,6 +102,8 @@ class ImapView {
   Range range_;
   std::size_t window_;
   std::optional<std::ranges::iterator_t<Range>> at_;
+  bool input_ended_ = false;
+  std::exception_ptr input_error_;  // what the input threw, or the pool when it was given an item
   std::deque<FutureType> in_flight_;
 };
 

@@ -14,6 +14,7 @@
 #include <brood/channel/callable.hpp>
 #include <brood/channel/codec.hpp>
 #include <brood/channel/exception_data.hpp>
+#include <brood/errors.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/worker.hpp>
 
@@ -25,7 +26,11 @@ class ColumnReader {
  public:
   ColumnReader(Segment& segment, const Column& column, std::uint32_t items) : segment_(&segment) {
     if (column.kind == Column::kCount) {
-      std::memcpy(&first_, segment.checked(column.at, sizeof(T)), sizeof(T));
+      if constexpr (std::is_integral_v<T>) {
+        std::memcpy(&first_, segment.checked(column.at, sizeof(T)), sizeof(T));
+      } else {
+        throw DecodeError("only integers are counted");
+      }
     } else if constexpr (is_bytewise<T>) {
       array_ = reinterpret_cast<const T*>(
           segment.checked(column.at, std::uint64_t{items} * sizeof(T)));
@@ -51,7 +56,7 @@ class ColumnReader {
  private:
   struct Nothing {};
   Segment* segment_;
-  std::conditional_t<std::is_integral_v<T>, T, std::uint64_t> first_{};
+  std::conditional_t<std::is_integral_v<T>, T, Nothing> first_{};
   const T* array_ = nullptr;
   const Encoded* encoded_ = nullptr;
 };

@@ -27,7 +27,7 @@ Pool::Pool(PoolOptions options) {
   }
   if (workers == 0) {
     serial_ = std::make_shared<detail::SerialPool>();
-    if (options.initializer.here_) options.initializer.here_();
+    if (options.initializer.here_) detail::outcome_of<void>(options.initializer.here_).value();
     return;
   }
   core_ = std::make_shared<detail::PoolCore>(

@@ -11,6 +11,7 @@
 
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/signal_name.hpp>
 #include <brood/pool/worker.hpp>
 
 namespace brood::detail {
@@ -168,12 +169,19 @@ void PoolCore::tend() {
   if (terminated_) return;
   for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
     Member& member = members_[slot];
-    if (member.process && !family_->registry().expected(member.process->tag())) tend_death(slot);
+    if (member.process && died(*member.process)) tend_death(slot);
   }
   bool work = false;
   for (PoolJob* job : active_) work = job->owner.heal() || work;
   if (work) wake_workers(*control_, setup_.workers);
-  if (!retired_.empty()) free_retired(false);
+  if (!retired_.empty() || !dead_groups_.empty()) free_retired(false);
+}
+
+bool PoolCore::died(ChildProcess& process) const {
+  const Registry& registry = family_->registry();
+  // One that has not joined yet has no life word to look at.
+  if (registry.state(process.tag()) == RecordState::reserved) return !process.alive();
+  return !registry.alive(process.tag());
 }
 
 void PoolCore::tend_death(std::uint32_t slot) {
@@ -211,10 +219,10 @@ void PoolCore::tend_death(std::uint32_t slot) {
   } else if (early_deaths_ >= kMostEarlyDeaths) {
     give_up(std::make_exception_ptr(WorkerLost(fmt::format(
         "{} workers died one after the other before they could begin; the last one, {} (pid {}), "
-        "{} {}",
+        "{}",
         early_deaths_, crash.worker, crash.pid,
-        crash.signal != 0 ? "was killed by signal" : "exited with code",
-        crash.signal != 0 ? crash.signal : crash.exit_code))));
+        crash.signal != 0 ? "was killed by " + signal_name(crash.signal)
+                          : fmt::format("exited with code {}", crash.exit_code)))));
   } else {
     replace(slot);
   }
@@ -225,7 +233,7 @@ bool PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash) {
   RangeRecovery found = job.owner.recover(slot);
   for (const std::uint32_t item : found.culprits) {
     Crash its = crash;
-    its.item = item;
+    if (job.header->kind == JobHeader::kMap) its.item = item;  // a task's place means nothing
     its.attempt = ++job.attempts[item];
     if (its.attempt <= job.retries) {
       found.work = job.owner.retry(item) || found.work;
@@ -246,9 +254,19 @@ void PoolCore::replace(std::uint32_t slot) {
     start_error_ = e.what();
     const bool any = std::any_of(members_.begin(), members_.end(),
                                  [](const Member& member) { return member.process != nullptr; });
-    if (any) return;  // fewer do the work; the next death or call tries again
+    if (any) {
+      short_of_workers_ = true;  // fewer do the work; the next call tries again
+      return;
+    }
     give_up(std::make_exception_ptr(WorkerLost(fmt::format(
         "all workers of the pool died and none could be started again: {}", start_error_))));
+  }
+}
+
+void PoolCore::fill_up() {
+  if (!std::exchange(short_of_workers_, false)) return;
+  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+    if (!members_[slot].process) replace(slot);
   }
 }
 
@@ -323,6 +341,7 @@ void PoolCore::publish_locked(PoolJob& job) {
     throw PoolClosed("the pool is closed: it takes no more work");
   }
   if (segment().header().death_epoch.load() != tended_epoch_) tend();
+  fill_up();
   for (std::uint32_t i = 0; i < PoolControl::kMaxJobs; ++i) {
     if (control_->jobs[i].load(std::memory_order_relaxed) != 0) continue;
     active_.push_back(&job);
@@ -355,12 +374,21 @@ void PoolCore::free_retired(bool all) noexcept {
   std::erase_if(retired_, [&](const std::shared_ptr<PoolJob>& job) {
     for (std::uint32_t slot = 0; !all && slot < setup_.workers; ++slot) {
       // acquire: pairs with the release when the worker leaves: it has read what it wanted to.
-      if (control_->cells()[slot].job.load(std::memory_order_acquire) == job->word) return false;
+      const std::uint64_t at = control_->cells()[slot].job.load(std::memory_order_acquire);
+      if (at != 0 && at == job->word) return false;
     }
     free_blocks(*job);
     return true;
   });
-  if (active_.empty() && batches_.empty() && !dead_groups_.empty()) free_dead_groups();
+  if (!dead_groups_.empty() && !results_are_left()) free_dead_groups();
+}
+
+/// Results that somebody may fetch may lie in the pages of a dead worker.
+bool PoolCore::results_are_left() const {
+  return std::any_of(active_.begin(), active_.end(),
+                     [](PoolJob* job) { return job->header->kind == JobHeader::kMap; }) ||
+         std::any_of(batches_.begin(), batches_.end(),
+                     [](const auto& batch) { return batch->unreleased > 0; });
 }
 
 void PoolCore::free_blocks(PoolJob& job) noexcept {
@@ -490,24 +518,26 @@ std::optional<ErrorRecord> PoolCore::error_of(PoolJob& job, std::uint32_t item) 
 
 std::exception_ptr PoolCore::failure_of(PoolJob& job, std::uint32_t item) {
   const Lock lock(mutex_);
+  const bool is_map = job.header->kind == JobHeader::kMap;
+  const std::string what = is_map ? fmt::format("item {}", item) : "the task";
   try {
     switch (job.owner.board().state(item)) {
       case ItemState::kException:
         if (std::optional<ErrorRecord> error = error_of(job, item)) {
-          error->item = item;
+          if (is_map) error->item = item;
           throw_error(*error);
         }
-        throw SharedMemoryFull(fmt::format(
-            "item {} failed, and there was no shared memory left to say why", item));
+        throw SharedMemoryFull(
+            fmt::format("{} failed, and there was no shared memory left to say why", what));
       case ItemState::kCrashed: {
         const auto found = job.crashes.find(item);
         Crash unknown;
-        unknown.item = item;
+        if (is_map) unknown.item = item;
         throw WorkerCrashed(found != job.crashes.end() ? found->second : unknown);
       }
       default:
         if (broken_) std::rethrow_exception(broken_);
-        throw TaskCancelled(fmt::format("item {} was not computed: the pool was terminated", item));
+        throw TaskCancelled(fmt::format("{} was not computed: the pool was terminated", what));
     }
   } catch (...) {
     return std::current_exception();
@@ -562,6 +592,7 @@ PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> 
       throw PoolClosed("the pool is closed: it takes no more work");
     }
     if (segment().header().death_epoch.load() != tended_epoch_) tend();
+    fill_up();
     task.batch = open_batch(retries);
     PoolJob& job = *task.batch;
     task.item = job.owner.existing();

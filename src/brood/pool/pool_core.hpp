@@ -106,9 +106,11 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
 
   // All below: with the mutex held.
   void tend();
+  [[nodiscard]] bool died(ChildProcess& process) const;
   void tend_death(std::uint32_t slot);
   bool recover(PoolJob& job, std::uint32_t slot, const Crash& crash);
   void replace(std::uint32_t slot);
+  void fill_up();
   void give_up(std::exception_ptr reason);
   void cancel_job(PoolJob& job);
   void set_waiting(PoolJob& job);
@@ -118,6 +120,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void free_task(PoolJob& job, std::uint32_t item) noexcept;
   std::shared_ptr<PoolJob> open_batch(unsigned retries);
   [[nodiscard]] bool work_is_left() const;
+  [[nodiscard]] bool results_are_left() const;
   void sweep_batches() noexcept;
   void free_blocks(PoolJob& job) noexcept;
   void publish_locked(PoolJob& job);
@@ -141,6 +144,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   std::uint64_t next_sequence_ = 0;
   std::uint32_t last_batch_size_ = 0;
   unsigned early_deaths_ = 0;
+  bool short_of_workers_ = false;
   bool terminated_ = false;
   std::uint32_t tended_epoch_ = 0;
   std::exception_ptr broken_;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <brood/channel/exception_data.hpp>
 #include <brood/errors.hpp>
 #include <brood/outcome.hpp>
 
@@ -30,15 +31,21 @@ class SerialPool {
   std::atomic<bool> closed_{false};
 };
 
+/// Failures are what they would be if they came from a worker.
 template <class R, class Compute>
-Outcome<R> outcome_of(Compute&& compute) {
-  try {
-    if constexpr (std::is_void_v<R>) {
-      compute();
-      return Outcome<R>(std::monostate{});
-    } else {
-      return Outcome<R>(compute());
+Outcome<R> outcome_of(Compute&& compute, std::optional<std::size_t> item = {}) {
+  ErrorRecord error;
+  if constexpr (std::is_void_v<R>) {
+    if (run_catching(compute, error)) return Outcome<R>(std::monostate{});
+  } else {
+    std::optional<R> value;
+    if (run_catching([&] { value.emplace(compute()); }, error)) {
+      return Outcome<R>(*std::move(value));
     }
+  }
+  error.item = item;
+  try {
+    throw_error(error);
   } catch (...) {
     return Outcome<R>(std::current_exception());
   }
@@ -63,7 +70,7 @@ class SerialMap {
               } else {
                 return std::invoke(function, static_cast<Ts>(*each)...);
               }
-            }));
+            }, i));
             (++each, ...);
           },
           at);

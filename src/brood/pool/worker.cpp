@@ -4,8 +4,11 @@
 #include <array>
 #include <bit>
 #include <chrono>
+#include <string>
 #include <utility>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include <brood/channel/codec.hpp>
 #include <brood/cpu_count.hpp>
@@ -246,11 +249,22 @@ void Worker::idle(std::uint32_t seen) {
   sleepers.fetch_and(~bit, std::memory_order_seq_cst);
 }
 
+/// Who this is, for errors: "brood-worker-2 (pid 123)".
+std::string& own_name() {
+  static auto* name = new std::string;
+  return *name;
+}
+void sign(ErrorRecord& error) {
+  if (error.process.empty()) error.process = own_name();
+}
+
 /// The main function of a worker's process.
 void run_worker(ByteSource& source, void (*decoded)()) {
   const auto start = decode<WorkerStart>(source);
   ignore_interrupt();  // Ctrl-C is the parent's to handle, for all of its workers at once
-  Worker worker(*Family::current(), start);
+  Family& family = *Family::current();
+  own_name() = fmt::format("{} (pid {})", family.registry().name(family.self()), current_pid());
+  Worker worker(family, start);
   decoded();
   if (worker.initialize(start)) worker.work();
 }
@@ -287,8 +301,9 @@ void wake_workers(PoolControl& control, std::uint32_t count) noexcept {
   }
 }
 
-Encoded write_error(ResultArea& results, const ErrorRecord& error) noexcept {
+Encoded write_error(ResultArea& results, ErrorRecord& error) noexcept {
   try {
+    sign(error);
     std::vector<std::byte> encoded;
     encode_error(encoded, error);
     ResultArea::Writer writer(results);
@@ -305,8 +320,9 @@ void JobRun::drop(Range chunk) const {
   }
 }
 
-void JobRun::fail(std::uint32_t item, const ErrorRecord& error) const {
+void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
   try {
+    sign(error);
     auto* chain = reinterpret_cast<std::atomic<std::uint64_t>*>(
                       segment.checked(job.errors_at, (slot + 1) * sizeof(std::uint64_t))) +
                   slot;

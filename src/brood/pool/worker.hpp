@@ -31,8 +31,8 @@ struct JobRun {
   }
   /// Marks what is left of a chunk as cancelled.
   void drop(Range chunk) const;
-  /// Notes why an item failed and marks it as final.
-  void fail(std::uint32_t item, const ErrorRecord& error) const;
+  /// Notes why an item failed, and where (in `error` too), and marks it as final.
+  void fail(std::uint32_t item, ErrorRecord& error) const;
 };
 
 /// Runs chunks of a map until there is nothing to take: one specialisation for each callable and
@@ -78,7 +78,7 @@ struct WorkerStart {
 FunctionId worker_function();
 
 /// Leaves an error where the owner finds it; {0, 0} if there is no memory for it.
-Encoded write_error(ResultArea& results, const ErrorRecord& error) noexcept;
+Encoded write_error(ResultArea& results, ErrorRecord& error) noexcept;
 
 /// Wakes the owner of a pool that waits for `job`.
 void wake_owner(JobHeader& job) noexcept;

@@ -1,0 +1,522 @@
+// Every way in which a task can go wrong costs one item and nothing else. Names in brackets are the
+// tests of CPython's suites that ask for the same.
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <ranges>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <brood/bind.hpp>
+
+#include "pool_test_support.hpp"
+
+namespace {
+
+using namespace brood::testing;
+using brood::Pool;
+using brood::StartMethod;
+using brood::WorkerCrashed;
+
+class PoolFailuresTest : public PoolTest {};
+BROOD_UNDER_EVERY_START_METHOD(PoolFailuresTest);
+
+enum class Deed { sigkill, sigterm, exit_zero, exit_three, leave, abort, segfault, divide };
+
+__attribute__((no_sanitize("address", "undefined"))) void write_to_null() {
+  volatile int* volatile nowhere = nullptr;
+  *nowhere = 1;
+}
+
+/// Ends this process.
+void commit(Deed deed) {
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+  switch (deed) {
+    case Deed::sigkill:
+      ::raise(SIGKILL);
+      break;
+    case Deed::sigterm:
+      ::raise(SIGTERM);
+      break;
+    case Deed::exit_zero:
+      ::_exit(0);
+    case Deed::exit_three:
+      std::exit(3);
+    case Deed::leave:
+      std::quick_exit(4);
+    case Deed::abort:
+      std::abort();
+    case Deed::segfault:
+      ::signal(SIGSEGV, SIG_DFL);  // or a sanitizer's handler would take it
+      write_to_null();
+      break;
+    case Deed::divide:
+      ::signal(SIGFPE, SIG_DFL);
+      ::raise(SIGFPE);
+      break;
+  }
+}
+
+struct Row {
+  Deed deed;
+  int signal;
+  int exit_code;
+  const char* said;
+};
+constexpr Row kRows[] = {
+    {Deed::sigkill, SIGKILL, 0, "SIGKILL"}, {Deed::sigterm, SIGTERM, 0, "SIGTERM"},
+    {Deed::exit_zero, 0, 0, "exit"},        {Deed::exit_three, 0, 3, "3"},
+    {Deed::leave, 0, 4, "4"},               {Deed::abort, SIGABRT, 0, "SIGABRT"},
+    {Deed::segfault, SIGSEGV, 0, "SIGSEGV"}, {Deed::divide, SIGFPE, 0, "SIGFPE"},
+};
+
+constexpr int kItems = 20;
+constexpr int kBad = 5;
+
+int do_it_at_five(Deed deed, int n) {
+  if (n == kBad) commit(deed);
+  return n * 10;
+}
+
+void expect_crash(const std::exception_ptr& error, const Row& row, const Pool& pool) {
+  const auto crash = as<WorkerCrashed>(error);
+  EXPECT_EQ(crash.signal(), row.signal);
+  if (row.signal == 0) {
+    EXPECT_EQ(crash.exit_code(), row.exit_code);
+    EXPECT_EQ(crash.signal_name(), "");
+  } else {
+    EXPECT_EQ(crash.signal_name(), row.said);
+  }
+  EXPECT_EQ(crash.attempt(), 1u);
+  EXPECT_GT(crash.pid(), 0);
+  EXPECT_TRUE(crash.worker().starts_with("brood-worker-")) << crash.worker();
+  const std::string text = crash.what();
+  EXPECT_NE(text.find(row.said), std::string::npos) << text;
+  EXPECT_NE(text.find(std::to_string(crash.pid())), std::string::npos) << text;
+  EXPECT_NE(text.find(crash.worker()), std::string::npos) << text;
+  for (const int pid : pool.worker_pids()) EXPECT_NE(pid, crash.pid());
+}
+
+TEST_P(PoolFailuresTest, ADeathCostsTheItemAndNothingElse) {
+  for (const int workers : {1, 2, 5}) {
+    Pool pool({.workers = workers});
+    for (const Row& row : kRows) {
+      SCOPED_TRACE(testing::Message() << workers << " workers, " << row.said);
+      const auto outcomes = pool.with({.chunk = row.exit_code == 3 ? std::size_t{7} : 0})
+                                .try_map(brood::bind(do_it_at_five, row.deed),
+                                         std::views::iota(0, kItems));
+      ASSERT_EQ(outcomes.size(), static_cast<std::size_t>(kItems));
+      for (int i = 0; i < kItems; ++i) {
+        const auto& outcome = outcomes[static_cast<std::size_t>(i)];
+        if (i == kBad) {
+          ASSERT_FALSE(outcome.has_value());
+          expect_crash(outcome.error(), row, pool);
+          EXPECT_EQ(as<WorkerCrashed>(outcome.error()).item(), static_cast<std::size_t>(kBad));
+        } else {
+          ASSERT_TRUE(outcome.has_value()) << "item " << i << ": " << message_of(outcome.error());
+          EXPECT_EQ(*outcome, i * 10);
+        }
+      }
+    }
+    EXPECT_TRUE(all_live(pool));
+    EXPECT_EQ(pool.map([](int n) { return n; }, first_integers(100)), first_integers(100));
+  }
+}
+
+TEST_P(PoolFailuresTest, MapThrowsTheFirstFailureAfterComputingAll) {  // [test_map_no_failfast]
+  Pool pool({.workers = 2});
+  const std::string done = dir_.file("done");
+  const auto work = brood::bind(
+      [](std::string path, int n) {
+        if (n == 5) ::raise(SIGKILL);
+        if (n == 3) throw BadInput("three");
+        if (n == 11) throw std::out_of_range("eleven");
+        give_sign(path);
+        return n;
+      },
+      done);
+  EXPECT_EQ(as<BadInput>(thrown_by([&] { pool.map(work, first_integers(20)); })).what(),
+            std::string("three"));
+  EXPECT_EQ(read_file(done).size(), 17u);
+}
+
+TEST_P(PoolFailuresTest, ADeadTaskFailsItsFutureOnly) {
+  for (const Row& row : kRows) {
+    SCOPED_TRACE(row.said);
+    Pool pool({.workers = 2});
+    std::vector<brood::Future<int>> futures;
+    for (int i = 0; i < kItems; ++i) futures.push_back(pool.submit(do_it_at_five, row.deed, i));
+    for (int i = 0; i < kItems; ++i) {
+      auto& future = futures[static_cast<std::size_t>(i)];
+      if (i == kBad) {
+        const std::exception_ptr error = thrown_by([&] { future.get(); });
+        expect_crash(error, row, pool);
+        EXPECT_EQ(as<WorkerCrashed>(error).item(), std::nullopt) << "a task is no item of a range";
+        EXPECT_FALSE(future.valid());
+      } else {
+        EXPECT_EQ(future.get(), i * 10);
+      }
+    }
+  }
+}
+
+TEST_P(PoolFailuresTest, AllItemsMayBeFatal) {
+  for (const int workers : {1, 2, 5}) {
+    SCOPED_TRACE(workers);
+    Pool pool({.workers = workers});
+    const auto outcomes = pool.try_map([](int) { ::raise(SIGKILL); }, first_integers(12));
+    std::set<std::size_t> named;
+    for (const auto& outcome : outcomes) {
+      ASSERT_FALSE(outcome.has_value());
+      named.insert(as<WorkerCrashed>(outcome.error()).item().value());
+    }
+    EXPECT_EQ(named.size(), 12u);
+    EXPECT_EQ(pool.apply([] { return 1; }), 1);
+    EXPECT_TRUE(all_live(pool));
+  }
+}
+
+TEST_P(PoolFailuresTest, RetriesComputeAnItemAgain) {
+  Pool pool({.workers = 2});
+  // Fatal twice, then not.
+  const auto third_time = brood::bind(
+      [](std::string path, int n) {
+        if (n != 4) return n;
+        give_sign(path);
+        if (read_file(path).size() < 3) ::raise(SIGKILL);
+        return n;
+      },
+      dir_.file("attempts"));
+  EXPECT_EQ(pool.with({.retries = 2}).map(third_time, first_integers(10)), first_integers(10));
+  EXPECT_EQ(read_file(dir_.file("attempts")).size(), 3u);
+  const auto always = [](int n) {
+    if (n == 4) ::raise(SIGKILL);
+    return n;
+  };
+  const auto crash = as<WorkerCrashed>(
+      thrown_by([&] { pool.with({.retries = 2}).map(always, first_integers(10)); }));
+  EXPECT_EQ(crash.attempt(), 3u);
+  EXPECT_EQ(crash.item(), 4u);
+  auto task = pool.with({.retries = 1}).submit(
+      [](std::string path) {
+        give_sign(path);
+        if (read_file(path).size() < 2) ::raise(SIGKILL);
+        return 9;
+      },
+      dir_.file("task"));
+  EXPECT_EQ(task.get(), 9);
+  // An exception is an answer: it is not asked again.
+  const auto throws = brood::bind([](std::string path, int) { give_sign(path), throw BadInput(""); },
+                                  dir_.file("throws"));
+  EXPECT_THROW(pool.with({.retries = 5}).map(throws, first_integers(1)), BadInput);
+  EXPECT_EQ(read_file(dir_.file("throws")).size(), 1u);
+}
+
+// --- exceptions ------------------------------------------------------------------------------
+
+void throw_number(int which) {
+  switch (which) {
+    case 0:
+      throw std::out_of_range("no such luck");
+    case 1:
+      throw std::system_error(std::make_error_code(std::errc::no_such_file_or_directory), "open");
+    case 2:
+      throw std::bad_alloc();
+    case 3:
+      throw BadInput("line 7");
+    case 4:
+      throw Unregistered("whatever");
+    case 5:
+      throw 42;
+    case 6:
+      throw brood::TimeoutError("late");
+    case 7:
+      try {
+        throw BadInput("the cause");
+      } catch (...) {
+        std::throw_with_nested(std::runtime_error("the effect"));
+      }
+    default:
+      break;
+  }
+}
+
+void expect_their_own_types(const std::vector<std::exception_ptr>& errors) {
+  ASSERT_EQ(errors.size(), 8u);
+  EXPECT_EQ(as<std::out_of_range>(errors[0]).what(), std::string("no such luck"));
+  EXPECT_EQ(as<std::system_error>(errors[1]).code(), std::errc::no_such_file_or_directory);
+  EXPECT_TRUE(is_a<std::bad_alloc>(errors[2]));
+  EXPECT_EQ(as<BadInput>(errors[3]).what(), std::string("line 7"));
+  const auto unregistered = as<brood::RemoteError>(errors[4]);
+  EXPECT_NE(unregistered.type().find("Unregistered"), std::string::npos) << unregistered.type();
+  EXPECT_EQ(unregistered.message(), "whatever");
+  const auto number = as<brood::RemoteError>(errors[5]);
+  EXPECT_EQ(number.type(), "int");
+  EXPECT_EQ(as<brood::TimeoutError>(errors[6]).what(), std::string("late"));
+  try {
+    std::rethrow_if_nested(as<std::runtime_error>(errors[7]));
+  } catch (const std::exception&) {
+    // Sliced by as(): looked at below.
+  }
+  try {
+    std::rethrow_exception(errors[7]);
+  } catch (const std::runtime_error& effect) {
+    EXPECT_EQ(effect.what(), std::string("the effect"));
+    const std::exception_ptr cause = thrown_by([&] { std::rethrow_if_nested(effect); });
+    EXPECT_EQ(as<BadInput>(cause).what(), std::string("the cause"));
+  }
+}
+
+TEST_P(PoolFailuresTest, ExceptionsComeBackAsThemselves) {  // [test_wrapped_exception]
+  for (const int workers : {0, 1, 2}) {
+    SCOPED_TRACE(workers);
+    Pool pool({.workers = workers});
+    std::vector<std::exception_ptr> of_map;
+    for (const auto& outcome : pool.try_map(throw_number, std::views::iota(0, 8))) {
+      of_map.push_back(outcome.error());
+    }
+    expect_their_own_types(of_map);
+    std::vector<std::exception_ptr> of_tasks;
+    for (int i = 0; i < 8; ++i) {
+      auto future = pool.submit(throw_number, i);
+      of_tasks.push_back(thrown_by([&] { future.get(); }));
+    }
+    expect_their_own_types(of_tasks);
+  }
+}
+
+void the_one_that_throws(int n) {
+  if (n == 2) throw BadInput("number " + std::to_string(n));
+}
+
+TEST_P(PoolFailuresTest, ExceptionsKnowWhereTheyCameFrom) {  // [test_traceback]
+  Pool pool({.workers = 2});
+  try {
+    pool.map(the_one_that_throws, first_integers(5));
+    FAIL() << "nothing was thrown";
+  } catch (const BadInput& e) {
+    const brood::RemoteTrace* trace = brood::remote_trace(e);
+    ASSERT_NE(trace, nullptr);
+    EXPECT_EQ(trace->message(), "number 2");
+    EXPECT_EQ(trace->failure().item, 2u);
+    EXPECT_NE(trace->failure().process.find("brood-worker-"), std::string::npos)
+        << trace->failure().process;
+    ASSERT_FALSE(trace->stack().empty());
+#ifdef BROOD_HAS_LIBDW
+    bool named = false;
+    for (const std::string& frame : trace->stack()) {
+      named = named || (frame.find("the_one_that_throws") != std::string::npos &&
+                        frame.find("pool_failures_test.cpp") != std::string::npos);
+    }
+    EXPECT_TRUE(named) << trace->failure().describe();
+#endif
+  }
+}
+
+TEST_P(PoolFailuresTest, EachFailureIsAnExceptionOfItsOwn) {
+  // [test_broken_process_pool_traceback]
+  Pool pool({.workers = 2});
+  const auto outcomes = pool.try_map([](int n) { throw BadInput(std::to_string(n)); },
+                                     first_integers(500));
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    EXPECT_EQ(message_of(outcomes[i].error()), std::to_string(i));
+  }
+}
+
+TEST_P(PoolFailuresTest, AHugeMessageArrivesCutButWhole) {
+  Pool pool({.workers = 2});
+  const auto shouts = [](int n) { throw BadInput(std::string(std::size_t{20} << 20U, 'x') +
+                                                 std::to_string(n)); };
+  for (int i = 0; i < 3; ++i) {
+    const std::string text = message_of(thrown_by([&] { pool.map(shouts, first_integers(3)); }));
+    EXPECT_TRUE(text.starts_with("xxxx")) << text.substr(0, 100);
+    EXPECT_GT(text.size(), 1000u);
+    EXPECT_THROW(pool.apply(shouts, 1), BadInput);
+  }
+}
+
+// --- on the way in and out -------------------------------------------------------------------
+
+enum class Where { nowhere, save, load };
+enum class How { raise, leave, die };
+
+void misbehave(How how) {
+  switch (how) {
+    case How::raise:
+      throw BadInput("on the way");
+    case How::leave:
+      ::_exit(0);
+    case How::die:
+      commit(Deed::segfault);
+  }
+}
+
+/// A value that does something while it is written or read, but never in the pool's own process
+/// unless it is to throw.
+struct Tricky {
+  Where where = Where::nowhere;
+  How how = How::raise;
+  int owner = 0;
+  int value = 0;
+
+  void act(Where now) const {
+    if (where == now && (how == How::raise || ::getpid() != owner)) misbehave(how);
+  }
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(where, how, owner, value);
+    act(Where::save);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(where, how, owner, value);
+    act(Where::load);
+  }
+};
+
+int value_of(const Tricky& tricky) { return tricky.value; }
+Tricky make_tricky(Where where, How how, int owner, int value) {
+  return {value == kBad ? where : Where::nowhere, how, owner, value};
+}
+
+std::vector<Tricky> tricky_items(Where where, How how) {
+  std::vector<Tricky> items;
+  for (int i = 0; i < kItems; ++i) items.push_back(make_tricky(where, how, ::getpid(), i));
+  return items;
+}
+
+template <class R>
+void expect_one_bad(const std::vector<brood::Outcome<R>>& outcomes, How how) {
+  ASSERT_EQ(outcomes.size(), static_cast<std::size_t>(kItems));
+  for (int i = 0; i < kItems; ++i) {
+    const auto& outcome = outcomes[static_cast<std::size_t>(i)];
+    if (i != kBad) {
+      EXPECT_TRUE(outcome.has_value()) << "item " << i << ": " << message_of(outcome.error());
+    } else if (how == How::raise) {
+      EXPECT_TRUE(is_a<BadInput>(outcome.error())) << message_of(outcome.error());
+    } else {
+      EXPECT_EQ(as<WorkerCrashed>(outcome.error()).item(), static_cast<std::size_t>(kBad));
+    }
+  }
+}
+
+template <class Future>
+void expect_bad_task(Future future, How how) {
+  const std::exception_ptr error = thrown_by([&] { future.get(); });
+  if (how == How::raise) {
+    EXPECT_TRUE(is_a<BadInput>(error)) << message_of(error);
+  } else {
+    EXPECT_TRUE(is_a<WorkerCrashed>(error)) << message_of(error);
+  }
+}
+
+// [test_error_at_task_unpickle, test_exit_at_task_unpickle, test_crash_at_task_unpickle]
+TEST_P(PoolFailuresTest, AnArgumentThatCannotBeReadFailsItsItem) {
+  Pool pool({.workers = 2});
+  for (const How how : {How::raise, How::leave, How::die}) {
+    SCOPED_TRACE(static_cast<int>(how));
+    expect_one_bad(pool.try_map(value_of, tricky_items(Where::load, how)), how);
+    expect_bad_task(pool.submit(value_of, Tricky{Where::load, how, ::getpid(), 1}), how);
+    EXPECT_EQ(pool.apply(value_of, Tricky{.value = 8}), 8);
+  }
+}
+
+// [test_error_during_result_pickle_on_worker, test_exit_..., test_crash_...]
+TEST_P(PoolFailuresTest, AResultThatCannotBeWrittenFailsItsItem) {
+  Pool pool({.workers = 2});
+  for (const How how : {How::raise, How::leave, How::die}) {
+    SCOPED_TRACE(static_cast<int>(how));
+    const auto make = brood::bind(make_tricky, Where::save, how, ::getpid());
+    for (int round = 0; round < (how == How::raise ? 20 : 1); ++round) {  // [test_unpickleable_result]
+      expect_one_bad(pool.try_map(make, first_integers(kItems)), how);
+    }
+    expect_bad_task(pool.submit(make, kBad), how);
+    EXPECT_EQ(pool.apply(value_of, Tricky{.value = 8}), 8);
+  }
+}
+
+// [test_error_during_result_unpickle_in_result_handler]
+TEST_P(PoolFailuresTest, AResultThatCannotBeReadFailsItsItem) {
+  Pool pool({.workers = 2});
+  const auto make = brood::bind(make_tricky, Where::load, How::raise, ::getpid());
+  for (int round = 0; round < 5; ++round) {
+    expect_one_bad(pool.try_map(make, first_integers(kItems)), How::raise);
+    EXPECT_THROW(pool.map(make, first_integers(kItems)), BadInput);
+    expect_bad_task(pool.submit(make, kBad), How::raise);
+    EXPECT_EQ(pool.apply(value_of, Tricky{.value = 8}), 8);
+  }
+}
+
+// [test_error_at_task_pickle, test_map_unplicklable]
+TEST_P(PoolFailuresTest, AnArgumentThatCannotBeWrittenFailsTheCall) {
+  Pool pool({.workers = 2});
+  for (int round = 0; round < 5; ++round) {
+    EXPECT_THROW(pool.map(value_of, tricky_items(Where::save, How::raise)), BadInput);
+    EXPECT_THROW(static_cast<void>(pool.submit(value_of, Tricky{.where = Where::save})), BadInput);
+    EXPECT_EQ(pool.map(value_of, tricky_items(Where::nowhere, How::raise)), first_integers(kItems));
+  }
+}
+
+TEST_P(PoolFailuresTest, ACallableThatCannotBeReadFailsWhatItShouldDo) {
+  Pool pool({.workers = 2});
+  const auto bad = brood::bind([](const Tricky& tricky, int n) { return tricky.value + n; },
+                               Tricky{Where::load, How::raise, ::getpid(), 1});
+  const auto outcomes = pool.try_map(bad, first_integers(kItems));
+  ASSERT_EQ(outcomes.size(), static_cast<std::size_t>(kItems));
+  for (const auto& outcome : outcomes) EXPECT_TRUE(is_a<BadInput>(outcome.error()));
+  EXPECT_THROW(pool.apply(bad, 1), BadInput);
+  EXPECT_EQ(pool.map(value_of, tricky_items(Where::nowhere, How::raise)), first_integers(kItems));
+}
+
+TEST_P(PoolFailuresTest, ACrashInTheMiddleOfMegabytesLosesOnlyThem) {  // [test_crash_big_data]
+  Pool pool({.workers = 2});
+  const auto big = brood::bind(
+      [](int owner, int n) {
+        return std::vector<Tricky>(
+            200'000, make_tricky(Where::nowhere, How::die, owner, 1))[0]
+                   .value == 1
+                   ? std::pair(std::string(std::size_t{4} << 20U, 'x'),
+                               make_tricky(Where::save, How::die, owner, n))
+                   : std::pair(std::string(), Tricky{});
+      },
+      ::getpid());
+  const auto outcomes = pool.try_map(big, first_integers(8));
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    if (i == kBad) {
+      EXPECT_TRUE(is_a<WorkerCrashed>(outcomes[i].error()));
+    } else {
+      ASSERT_TRUE(outcomes[i].has_value()) << message_of(outcomes[i].error());
+      EXPECT_EQ(outcomes[i]->first.size(), std::size_t{4} << 20U);
+    }
+  }
+}
+
+TEST_P(PoolFailuresTest, DeadWorkersDoNotKeepMemory) {
+  Pool pool({.workers = 2});
+  const auto& extents = brood::detail::Family::require()->segment().extents();
+  const auto make_and_die = [](int n) {
+    if (n == 3) ::raise(SIGKILL);
+    return std::string(std::size_t{1} << 20U, 'x');
+  };
+  const auto round = [&] {
+    static_cast<void>(pool.try_map(make_and_die, first_integers(4)));
+    auto future = pool.submit(make_and_die, 3);
+    EXPECT_THROW(future.get(), WorkerCrashed);
+    EXPECT_EQ(pool.apply(make_and_die, 1).size(), std::size_t{1} << 20U);
+  };
+  for (int i = 0; i < 4; ++i) round();
+  const std::size_t before = extents.used_bytes();
+  for (int i = 0; i < 12; ++i) round();
+  EXPECT_LE(extents.used_bytes(), before + (std::size_t{12} << 20U))
+      << "24 more workers died with some megabytes each";
+}
+
+}  // namespace
