@@ -133,10 +133,28 @@ class Forked {
   pid_t pid_ = -1;
 };
 
-/// Runs `body` in a child; 0 when all was as it expected.
+/// Its exit code, or minus the signal that killed it.
 template <class Body>
 int exit_code_of(Body body) {
   return Forked(std::move(body)).wait();
 }
+
+/// Runs `body` in a child, in which all must be as expected.
+template <class Body>
+void in_child(Body body) {
+  EXPECT_EQ(exit_code_of(std::move(body)), 0) << "see above for what the child saw";
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kAddressSanitizer = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+inline constexpr bool kAddressSanitizer = true;
+#else
+inline constexpr bool kAddressSanitizer = false;
+#endif
+#else
+inline constexpr bool kAddressSanitizer = false;
+#endif
 
 }  // namespace brood::testing

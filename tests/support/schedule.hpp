@@ -323,8 +323,7 @@ class ScheduledAtom {
     Schedule::point();
     return std::exchange(value_, static_cast<T>(value_ + value));
   }
-  bool compare_exchange_strong(T& expected, T value,
-                               std::memory_order = std::memory_order_seq_cst,
+  bool compare_exchange_strong(T& expected, T value, std::memory_order = std::memory_order_seq_cst,
                                std::memory_order = std::memory_order_seq_cst) {
     Schedule::point();
     if (value_ == expected) {
@@ -334,8 +333,7 @@ class ScheduledAtom {
     expected = value_;
     return false;
   }
-  bool compare_exchange_weak(T& expected, T value,
-                             std::memory_order = std::memory_order_seq_cst,
+  bool compare_exchange_weak(T& expected, T value, std::memory_order = std::memory_order_seq_cst,
                              std::memory_order = std::memory_order_seq_cst) {
     return compare_exchange_strong(expected, value);
   }

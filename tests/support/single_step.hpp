@@ -14,8 +14,8 @@ namespace brood::test {
 bool prove_everything();
 
 /// A child process that runs one operation instruction by instruction, so that it can be stopped
-/// or killed at each of them. What the operation wrote to shared memory by then is there to see, and
-/// nothing else happens to that memory meanwhile.
+/// or killed at each of them. What the operation wrote to shared memory by then is there to see,
+/// and nothing else happens to that memory meanwhile.
 ///
 /// The child is forked from the caller by the constructor and stands in front of the first
 /// instruction of `operation`. It may be stepped from the thread that made it only. It never

@@ -1,0 +1,165 @@
+// What a death in the family leaves behind: nothing, and everybody else alone.
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <brood/pool.hpp>
+#include <brood/process.hpp>
+
+#include "support/eventually.hpp"
+#include "support/program.hpp"
+#include "support/start_methods.hpp"
+#include "support/temp_dir.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace brood::testing;
+using brood::Process;
+using brood::StartMethod;
+
+class FamilyDeathTest : public EveryStartMethod {
+ protected:
+  /// A program with members of every kind: busy and idle workers, daemons, others, nested pools.
+  static void await_full_house(const Program& program) {
+    ASSERT_TRUE(eventually([&] {
+      const std::string out = program.out();
+      return std::count(out.begin(), out.end(), 'u') == 6 && out.find("ready") != std::string::npos;
+    })) << program.describe();
+  }
+  Program::Start brood_of_all_kinds() { return {.arguments = {"brood", brood::to_string(GetParam())}}; }
+  TempDir dir_;
+};
+BROOD_UNDER_EVERY_START_METHOD(FamilyDeathTest);
+
+TEST_P(FamilyDeathTest, TheRootsEndIsEverybodysWithinASecond) {
+  for (const int signal : {SIGKILL, SIGTERM, SIGSEGV}) {
+    Program program("family_program", brood_of_all_kinds());
+    await_full_house(program);
+    EXPECT_GE(program.family().size(), 10u) << program.describe();
+    ::kill(program.pid(), signal);
+    EXPECT_TRUE(program.wait());
+    EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+  }
+}
+
+TEST_P(FamilyDeathTest, TheRootsEndIsEverybodysEvenWithoutTheForkServer) {
+  Program program("family_program", brood_of_all_kinds());
+  await_full_house(program);
+  const int server = program.find("brood-server");
+  ASSERT_GT(server, 0) << program.describe();
+  ::kill(server, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return process_ended(server); }));
+  ::kill(program.pid(), SIGKILL);
+  EXPECT_EQ(program.wait(), -SIGKILL);
+  EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+}
+
+TEST_P(FamilyDeathTest, TheRootAndTheForkServerMayDieTogether) {
+  for (int round = 0; round < 3; ++round) {
+    Program program("family_program", brood_of_all_kinds());
+    await_full_house(program);
+    const int server = program.find("brood-server");
+    ASSERT_GT(server, 0) << program.describe();
+    ::kill(program.pid(), SIGKILL);
+    ::kill(server, SIGKILL);
+    EXPECT_EQ(program.wait(), -SIGKILL);
+    EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+  }
+}
+
+TEST_P(FamilyDeathTest, HoweverTheRootLeavesNobodyStays) {
+  for (const char* how : {"exit", "_exit", "abort"}) {
+    SCOPED_TRACE(how);
+    Program program("family_program", {.arguments = {how, brood::to_string(GetParam())}});
+    EXPECT_EQ(program.wait(), how == std::string("abort") ? -SIGABRT : 5) << program.describe();
+    EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+  }
+}
+
+TEST_P(FamilyDeathTest, TheRuntimeWaitsForChildrenThatAreLeftAndEndsDaemons) {
+  Program program("family_program", {.arguments = {"leave", brood::to_string(GetParam())}});
+  EXPECT_EQ(program.wait(), 0) << program.describe();
+  EXPECT_NE(program.out().find("the child finished"), std::string::npos) << program.describe();
+  EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+}
+
+void note_and_wait(std::string path) {
+  write_file(path + ".part", std::to_string(::getpid()));
+  std::filesystem::rename(path + ".part", path);
+  for (;;) ::pause();
+}
+void note_and_await(std::string path, std::string go, std::string done) {
+  write_file(path + ".part", std::to_string(::getpid()));
+  std::filesystem::rename(path + ".part", path);
+  await_sign(go);
+  give_sign(done);
+}
+
+TEST_P(FamilyDeathTest, AParentsDeathEndsItsDaemonsAndWorkersAndNoOthers) {
+  const std::string base = dir_.file("");
+  Process parent(
+      [](std::string files) {
+        const brood::Pool pool({.workers = 2});
+        Process daemon({.daemon = true}, note_and_wait, files + "daemon");
+        Process other(note_and_await, files + "other", files + "go", files + "done");
+        static_cast<void>(pool.submit(note_and_wait, files + "busy"));
+        daemon.start();
+        other.start();
+        std::string idle;
+        for (const int pid : pool.worker_pids()) idle += std::to_string(pid) + " ";
+        write_file(files + "workers", idle);
+        note_and_wait(files + "parent");
+      },
+      base);
+  parent.start();
+  for (const char* name : {"daemon", "other", "busy", "parent"}) await_sign(base + name);
+  const auto pid_in = [&](const char* name) { return std::stoi(read_file(base + name)); };
+  const std::string workers = read_file(base + "workers");
+  parent.kill();
+  parent.join();
+  EXPECT_EQ(parent.exitcode(), -SIGKILL);
+  EXPECT_TRUE(eventually([&] { return process_ended(pid_in("daemon")); }));
+  EXPECT_TRUE(eventually([&] { return process_ended(pid_in("busy")); }));
+  std::istringstream text(workers);
+  for (int pid = 0; text >> pid;) EXPECT_TRUE(eventually([&] { return process_ended(pid); })) << pid;
+  EXPECT_FALSE(process_ended(pid_in("other")));
+  give_sign(base + "go");
+  await_sign(base + "done");
+  EXPECT_TRUE(eventually([&] { return process_ended(pid_in("other")); }));
+}
+
+TEST_P(FamilyDeathTest, AChildOfADeadParentCanStillHaveChildren) {
+  const std::string base = dir_.file("");
+  Process parent(
+      [](std::string files) {
+        Process child(
+            [](std::string its_files) {
+              give_sign(its_files + "there");
+              await_sign(its_files + "go");
+              const brood::Pool pool({.workers = 2});
+              const auto results = pool.map([](int n) { return 2 * n; }, std::vector<int>{1, 2});
+              if (results == std::vector<int>{2, 4}) give_sign(its_files + "right");
+              give_sign(its_files + "done");
+            },
+            files);
+        child.start();
+        for (;;) ::pause();
+      },
+      base);
+  parent.start();
+  await_sign(base + "there");
+  parent.kill();
+  parent.join();
+  give_sign(base + "go");
+  await_sign(base + "done");
+  EXPECT_TRUE(sign_given(base + "right"));
+}
+
+}  // namespace

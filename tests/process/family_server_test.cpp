@@ -1,0 +1,244 @@
+// The fork server dies or is stopped: the family goes on.
+#include <signal.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <brood/pool.hpp>
+#include <brood/process.hpp>
+#include <brood/process/family.hpp>
+
+#include "support/eventually.hpp"
+#include "support/start_methods.hpp"
+#include "support/temp_dir.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace brood::testing;
+using brood::Process;
+using brood::StartMethod;
+
+/// The process that watches the family at present.
+int server_pid() {
+  const auto family = brood::detail::Family::require();
+  const auto tag = brood::detail::Tag::from_bits(family->segment().header().watchdog.load());
+  return family->registry().record(tag).pid.load();
+}
+bool server_lives() { return brood::detail::Family::require()->watched(); }
+
+void kill_server() {
+  const int pid = server_pid();
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return process_ended(pid); }));
+}
+
+/// Since Linux 6.15 anybody who holds a process's descriptor learns how it ended.
+bool kernel_tells_exit_codes() {
+  utsname name{};
+  int major = 0;
+  int minor = 0;
+  return ::uname(&name) == 0 && std::sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+         (major > 6 || (major == 6 && minor >= 15));
+}
+
+class FamilyServerTest : public EveryStartMethod {
+ protected:
+  void SetUp() override {
+    EveryStartMethod::SetUp();
+    if (!IsSkipped()) {
+      // The one that a test before this one killed may have none in its place yet.
+      Process process({.start_method = StartMethod::forkserver}, [] {});
+      process.start().join();
+    }
+  }
+  TempDir dir_;
+};
+BROOD_UNDER_EVERY_START_METHOD(FamilyServerTest);
+
+int end_with(std::string there, std::string go, int how) {
+  give_sign(there);
+  await_sign(go);
+  switch (how) {
+    case 0:
+      return 0;
+    case 1:
+      if (std::freopen("/dev/null", "w", stderr) == nullptr) std::exit(9);
+      throw std::runtime_error("expected");
+    case 2:
+      std::exit(7);
+    case 3:
+      ::raise(SIGKILL);
+      break;
+    default:
+      ::_exit(8);
+  }
+  return 0;
+}
+constexpr int kCodes[] = {0, 1, 7, -SIGKILL, 8};
+
+TEST_P(FamilyServerTest, RunningChildrenGoOnAndTheirExitCodesAreRight) {
+  const std::string go = dir_.file("go");
+  std::vector<Process> children;
+  for (int how = 0; how < 5; ++how) {
+    const std::string there = dir_.file("there" + std::to_string(how));
+    children.emplace_back(end_with, there, go, how).start();
+    await_sign(there);
+  }
+  kill_server();
+  EXPECT_FALSE(children[0].join(20ms));
+  EXPECT_TRUE(children[0].is_alive());
+  give_sign(go);
+  for (std::size_t how = 0; how < children.size(); ++how) {
+    children[how].join();
+    const int code = children[how].exitcode().value();
+    // What a child did not return from, only the kernel knows then.
+    const bool may_be_unknown = how >= 2 && !kernel_tells_exit_codes();
+    EXPECT_TRUE(code == kCodes[how] || (may_be_unknown && code == 255)) << how << ": " << code;
+  }
+}
+
+TEST_P(FamilyServerTest, TheNextStartMakesANewOne) {
+  const int first = server_pid();
+  for (int round = 0; round < 3; ++round) {
+    kill_server();
+    Process child({.start_method = StartMethod::forkserver}, [] { std::exit(7); });
+    child.start().join();
+    EXPECT_EQ(child.exitcode(), 7);
+    EXPECT_TRUE(eventually(server_lives));
+    EXPECT_NE(server_pid(), first);
+  }
+}
+
+TEST_P(FamilyServerTest, APoolLosesNothing) {
+  const brood::Pool pool({.workers = 2});
+  const auto twice = [](int n) { return 2 * n; };
+  std::vector<int> expected;
+  for (int i = 0; i < 100; ++i) expected.push_back(2 * i);
+  for (int round = 0; round < 3; ++round) {
+    kill_server();
+    EXPECT_EQ(pool.map(twice, std::views::iota(0, 100)), expected);
+    for (const int pid : pool.worker_pids()) ::kill(pid, SIGKILL);
+    EXPECT_EQ(pool.map(twice, std::views::iota(0, 100)), expected);
+    kill_server();
+    const auto outcomes = pool.try_map(
+        [](int n) {
+          if (n == 3) ::raise(SIGKILL);
+          return n;
+        },
+        std::views::iota(0, 20));
+    for (std::size_t i = 0; i < outcomes.size(); ++i) EXPECT_EQ(outcomes[i].has_value(), i != 3);
+  }
+}
+
+TEST_P(FamilyServerTest, ANestedProcessNoticesToo) {
+  const std::string there = dir_.file("there");
+  const std::string go = dir_.file("go");
+  Process child(
+      [](std::string sign, std::string open) {
+        give_sign(sign);
+        await_sign(open);
+        Process grandchild([] { std::exit(7); });
+        grandchild.start().join();
+        std::exit(grandchild.exitcode() == 7 ? 6 : 1);
+      },
+      there, go);
+  child.start();
+  await_sign(there);
+  kill_server();
+  give_sign(go);
+  child.join();
+  EXPECT_EQ(child.exitcode(), 6);
+  Process mine([] { std::exit(5); });
+  mine.start().join();
+  EXPECT_EQ(mine.exitcode(), 5);
+}
+
+TEST_P(FamilyServerTest, SeveralThreadsMayNoticeAtOnce) {
+  if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
+  for (int round = 0; round < 3; ++round) {
+    kill_server();
+    std::atomic<int> right{0};
+    {
+      std::vector<std::jthread> threads;
+      for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&] {
+          try {
+            Process child({.start_method = StartMethod::forkserver}, [] { std::exit(7); });
+            child.start().join();
+            right += child.exitcode() == 7 ? 1 : 0;
+          } catch (const brood::Error& e) {
+            ADD_FAILURE() << e.what();
+          }
+        });
+      }
+    }
+    EXPECT_EQ(right, 4);
+  }
+}
+
+TEST_P(FamilyServerTest, AStoppedOneIsWaitedForAndItsChildrenCanBeJoined) {
+  const std::string go = dir_.file("go");
+  Process running(end_with, dir_.file("there"), go, 0);
+  running.start();
+  await_sign(dir_.file("there"));
+  const int server = server_pid();
+  ASSERT_EQ(::kill(server, SIGSTOP), 0);
+  ASSERT_TRUE(eventually([&] { return process_state(server) == 'T'; }));
+  EXPECT_TRUE(server_lives()) << "stopped is not dead";
+  give_sign(go);
+  running.join();
+  EXPECT_EQ(running.exitcode(), 0);
+  std::atomic<bool> started{false};
+  Process next({.start_method = StartMethod::forkserver}, [] { std::exit(7); });
+  {
+    const std::jthread starter([&] {
+      next.start();
+      started = true;
+    });
+    // Asked: it has nobody to answer, so the starter sleeps.
+    std::this_thread::sleep_for(30ms);
+    EXPECT_FALSE(started);
+    ASSERT_EQ(::kill(server, SIGCONT), 0);
+  }
+  EXPECT_EQ(server_pid(), server);
+  next.join();
+  EXPECT_EQ(next.exitcode(), 7);
+}
+
+TEST_P(FamilyServerTest, AStormOfKillsDoesNotLoseProcesses) {
+  if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
+  int refused = 0;
+  {
+    std::jthread killer([](std::stop_token stop) {
+      while (!stop.stop_requested()) {
+        if (server_lives()) ::kill(server_pid(), SIGKILL);
+        std::this_thread::sleep_for(20ms);
+      }
+    });
+    for (int i = 0; i < 40; ++i) {
+      Process child({.start_method = GetParam()}, [] { std::exit(7); });
+      try {
+        child.start();
+      } catch (const brood::StartError&) {
+        ++refused;  // it died three times while it should start this one
+        continue;
+      }
+      child.join();
+      const int code = child.exitcode().value();
+      EXPECT_TRUE(code == 7 || (code == 255 && !kernel_tells_exit_codes())) << code;
+    }
+  }
+  EXPECT_LT(refused, 40);
+}
+
+}  // namespace

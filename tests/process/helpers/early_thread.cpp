@@ -1,0 +1,41 @@
+// A program in which a thread runs before main, as a library's initialiser may start one.
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include <brood/brood.hpp>
+
+namespace {
+
+// Never joined nor ended, as such threads are.
+[[maybe_unused]] const bool kStarted = [] {
+  std::thread([] {
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+  }).detach();
+  return true;
+}();
+
+int twice(int n) { return 2 * n; }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const brood::Runtime runtime(argc, argv);
+    if (argc < 2) return 2;
+    brood::set_start_method(brood::start_method_from(argv[1]));
+    for (int round = 0; round < 2; ++round) {
+      brood::Process child([] { std::exit(7); });
+      child.start().join();
+      if (child.exitcode() != 7) return 3;
+      const brood::Pool pool({.workers = 2});
+      if (pool.map(twice, std::vector<int>{1, 2}) != std::vector<int>{2, 4}) return 4;
+    }
+    std::puts("fine");
+    return 0;
+  } catch (const brood::Error& e) {
+    std::fprintf(stderr, "error: %s\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,158 @@
+// Programs of one line each, that tests start, limit, and kill: family_program MODE METHOD [...].
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <numeric>
+#include <ranges>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <brood/brood.hpp>
+
+namespace {
+
+void say(const std::string& text) {
+  const std::string line = text + "\n";
+  if (::write(1, line.data(), line.size()) < 0) std::_Exit(9);
+}
+
+void spin_for_ever() {
+  ::signal(SIGTERM, SIG_IGN);
+  say("up");
+  for (volatile unsigned n = 0;; n = n + 1) continue;
+}
+void wait_for_ever() {
+  say("up");
+  for (;;) ::pause();
+}
+void nest() {
+  const brood::Pool pool({.workers = 2});
+  static_cast<void>(pool.submit(spin_for_ever));
+  wait_for_ever();
+}
+
+/// Members of every kind, busy and idle, then waits: six times "up", and "ready".
+int brood_of_all_kinds() {
+  const brood::Pool pool({.workers = 3});
+  static_cast<void>(pool.submit(spin_for_ever));
+  static_cast<void>(pool.submit(wait_for_ever));
+  brood::Process daemon({.daemon = true}, wait_for_ever);
+  brood::Process plain(spin_for_ever);
+  brood::Process nested(nest);
+  daemon.start();
+  plain.start();
+  nested.start();
+  say("ready");
+  for (;;) ::pause();
+}
+
+int twice(int n) { return 2 * n; }
+
+/// A bit of everything, and it must be right.
+int work(bool aloud = true) {
+  brood::Process process([] { std::exit(7); });
+  process.start().join();
+  if (process.exitcode() != 7) {
+    std::fprintf(stderr, "error: the process exited with %d\n", process.exitcode().value_or(-999));
+    return 1;
+  }
+  const brood::Pool pool({.workers = 2});
+  const auto results = pool.map(twice, std::views::iota(0, 1000));
+  const int sum = std::accumulate(results.begin(), results.end(), 0);
+  if (sum != 999'000 || pool.apply(twice, 21) != 42) {
+    std::fprintf(stderr, "error: wrong results\n");
+    return 1;
+  }
+  if (aloud) say("fine");
+  return 0;
+}
+
+/// As work, but with many megabytes under way.
+int heavy_work() {
+  const brood::Pool pool({.workers = 2});
+  const auto block = [](int n) { return std::vector<int>(std::size_t{8} << 20U, n); };
+  for (int i = 0; i < 4; ++i) {
+    const auto blocks = pool.map(block, std::vector<int>{i, i + 1});
+    if (blocks[1].size() != std::size_t{8} << 20U || blocks[1].back() != i + 1) return 2;
+  }
+  say("fine");
+  return 0;
+}
+
+/// Leaves main while children run whose objects nobody will destroy.
+int leave() {
+  auto* plain = new brood::Process([] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    say("the child finished");
+  });
+  auto* daemon = new brood::Process({.daemon = true}, wait_for_ever);
+  plain->start();
+  daemon->start();
+  say("main is left");
+  return 0;
+}
+
+std::string command_line_here() {
+  std::ifstream file("/proc/self/cmdline");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// The arguments of this program and of a child that executes it again are the same.
+int compare_arguments() {
+  brood::Process child(
+      [](const std::string& expected) { std::exit(command_line_here() == expected ? 0 : 3); },
+      command_line_here());
+  child.start().join();
+  if (child.exitcode() == 0) say("fine");
+  return child.exitcode().value();
+}
+
+const std::map<std::string, std::function<int()>> kModes{
+    {"brood", brood_of_all_kinds},
+    {"work", [] { return work(); }},
+    {"quiet_work", [] { return work(false); }},
+    {"heavy_work", heavy_work},
+    {"leave", leave},
+    {"arguments", compare_arguments},
+    {"exit",
+     []() -> int {
+       auto* pool = new brood::Pool({.workers = 2});
+       static_cast<void>(pool->submit(spin_for_ever));
+       std::exit(5);
+     }},
+    {"_exit",
+     []() -> int {
+       auto* pool = new brood::Pool({.workers = 2});
+       static_cast<void>(pool->submit(spin_for_ever));
+       ::_exit(5);
+     }},
+    {"abort",
+     []() -> int {
+       auto* pool = new brood::Pool({.workers = 2});
+       static_cast<void>(pool->submit(spin_for_ever));
+       ::signal(SIGABRT, SIG_DFL);
+       std::abort();
+     }},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    brood::Runtime runtime(argc, argv);
+    if (argc < 3) return 2;
+    brood::set_start_method(brood::start_method_from(argv[2]));
+    return kModes.at(argv[1])();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "error: %s\n", e.what());
+    return 1;
+  }
+}
