@@ -145,16 +145,4 @@ void in_child(Body body) {
   EXPECT_EQ(exit_code_of(std::move(body)), 0) << "see above for what the child saw";
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kAddressSanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-inline constexpr bool kAddressSanitizer = true;
-#else
-inline constexpr bool kAddressSanitizer = false;
-#endif
-#else
-inline constexpr bool kAddressSanitizer = false;
-#endif
-
 }  // namespace brood::testing

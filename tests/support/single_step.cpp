@@ -109,7 +109,8 @@ bool SingleStep::wait_for_stop() {
     throw std::runtime_error("SingleStep: the operation got signal " + std::to_string(signal) +
                              " after " + std::to_string(steps_) + " instructions");
   }
-  return info.si_code == SI_KERNEL || info.si_code == TRAP_BRKPT;
+  // NOTE: not TRAP_BRKPT, which the kernel reports for a single step over a system call.
+  return info.si_code == SI_KERNEL;
 }
 
 bool SingleStep::step(std::uint64_t count) {

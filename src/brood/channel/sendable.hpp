@@ -233,8 +233,8 @@ constexpr void refuse() {
                 "cereal needs exactly one function to save this type and one to load it: serialize, "
                 "or save and load, or save_minimal and load_minimal");
   static_assert(why != Refusal::cereal_immovable,
-                "a type that its cereal functions restore must be movable: put it into a "
-                "std::unique_ptr inside the object that crosses, or make it movable");
+                "a type that its cereal functions restore must be movable to cross to another "
+                "process");
   static_assert(why != Refusal::unrestorable,
                 "an aggregate with a member that is a reference, or that cannot be assigned, "
                 "cannot cross to another process: make the member an ordinary value");

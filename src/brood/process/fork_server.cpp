@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include <brood/errors.hpp>
 #include <brood/platform/program.hpp>
@@ -15,6 +16,7 @@ namespace brood::detail {
 namespace {
 
 constexpr std::uint64_t kRequestKey = ~std::uint64_t{0};
+constexpr std::uint64_t kSpareKey = kRequestKey - 2;  // the one between is the watchdog's
 
 }  // namespace
 
@@ -30,6 +32,7 @@ void ForkServer::start_guardian() {
   const int pid = fork_process();
   if (pid == 0) {
     requests_.reset();
+    spare_ = Spare();
     watchdog_.abandon();
     run_guardian(family_, tag, server, server_pid);
   }
@@ -46,6 +49,9 @@ void ForkServer::run() {
     for (const std::uint64_t key : watchdog_.wait()) {
       if (key == kRequestKey) {
         quit = !serve_requests() || quit;
+      } else if (key == kSpareKey) {
+        drop_spare();  // somebody killed it
+        make_spare();
       } else {
         watchdog_.handle(key);
         if (key == guardian_.bits()) {
@@ -55,6 +61,7 @@ void ForkServer::run() {
       }
     }
   }
+  drop_spare();
   watchdog_.kill_family();
 }
 
@@ -69,14 +76,14 @@ bool ForkServer::serve_requests() {
     }
     if (message.size == 0) return true;
     if (message.size != sizeof request) continue;  // not from a member: nothing to answer
-    const Tag tag = Tag::from_bits(request.tag);
     switch (request.kind) {
       case ServerRequest::Kind::start:
-        if (message.descriptors.size() >= 2) start(tag, request.streams, message);
+        if (message.descriptors.size() >= 2) start(request, message);
         break;
       case ServerRequest::Kind::watch:
         if (message.descriptors.size() == 1) {
-          watchdog_.watch(tag, ProcessHandle(std::move(message.descriptors[0])), false);
+          watchdog_.watch(Tag::from_bits(request.tag),
+                          ProcessHandle(std::move(message.descriptors[0])), false);
         }
         break;
       case ServerRequest::Kind::quit:
@@ -85,43 +92,96 @@ bool ForkServer::serve_requests() {
   }
 }
 
-void ForkServer::become_child(Tag tag, std::uint32_t streams, Message& message,
-                              const Fd& reply_socket) noexcept {
+// The child: waits for what it shall be, and becomes that.
+void ForkServer::await_role(Fd channel) noexcept {
   // NOTE: noexcept: an exception that left this function would make the child a second server.
   requests_.reset();
   watchdog_.abandon();
+  set_thread_name("brood-spare");
+  wait_readable(channel.get(), Deadline::never());
+  ServerRequest request{};
+  Message message = receive_message(channel, std::as_writable_bytes(std::span(&request, 1)));
+  if (message.end || message.size != sizeof request || message.descriptors.empty()) exit_now(0);
+  channel.reset();
   restore_terminal_signals();
   std::array<int, 3> numbers{-1, -1, -1};
-  std::size_t next = 2;
+  std::size_t next = 1;
   for (std::size_t i = 0; i < numbers.size(); ++i) {
-    if ((streams & 1U << i) != 0 && next < message.descriptors.size()) {
+    if ((request.streams & 1U << i) != 0 && next < message.descriptors.size()) {
       numbers[i] = message.descriptors[next++].get();
     }
   }
   set_standard_streams(numbers);
-  change_directory(message.descriptors[1]);
+  change_directory(message.descriptors[0]);
   message.descriptors.clear();
-  close_fd(reply_socket.get());
-  run_child(family_, tag, StartMethod::forkserver);
+  run_child(family_, Tag::from_bits(request.tag), StartMethod::forkserver);
 }
 
-void ForkServer::start(Tag tag, std::uint32_t streams, Message& message) {
+ForkServer::Spare ForkServer::fork_child() {
+  auto [mine, theirs] = socket_pair();
+  const int pid = fork_process();
+  if (pid == 0) {
+    mine.reset();
+    await_role(std::move(theirs));
+  }
+  return {.process = ProcessHandle::open(pid), .pid = pid, .channel = std::move(mine)};
+}
+
+void ForkServer::make_spare() noexcept {
+  try {
+    spare_ = fork_child();
+    watchdog_.poller().add(spare_.process.descriptor(), kSpareKey);
+  } catch (const SystemError& e) {
+    static_cast<void>(e);  // then the next start forks, and reports errors
+    drop_spare();
+  }
+}
+
+void ForkServer::drop_spare() noexcept {
+  if (!spare_.process.valid()) return;
+  watchdog_.poller().remove(spare_.process.descriptor());
+  spare_.channel.reset();  // at which it exits
+  try {
+    ExitCode code = 0;
+    static_cast<void>(spare_.process.wait_ended(Deadline::never()));
+    spare_.process.reap(code);
+  } catch (const SystemError& e) {
+    static_cast<void>(e);
+  }
+  spare_ = Spare();
+}
+
+void ForkServer::start(const ServerRequest& request, Message& message) {
   const Fd reply_socket = std::move(message.descriptors[0]);
+  std::vector<int> descriptors;
+  for (std::size_t i = 1; i < message.descriptors.size(); ++i) {
+    descriptors.push_back(message.descriptors[i].get());
+  }
+  const auto tell = [&](const Spare& spare) {
+    return send_message(spare.channel, std::as_bytes(std::span(&request, 1)), descriptors);
+  };
   ServerReply reply{};
   Fd child;
   try {
-    const int pid = fork_process();
-    if (pid == 0) become_child(tag, streams, message, reply_socket);
-    ProcessHandle process = ProcessHandle::open(pid);
-    child = duplicate(process.descriptor());
-    reply.pid = pid;
-    watchdog_.watch(tag, std::move(process), true);
+    if (!spare_.process.valid() || !tell(spare_)) {
+      drop_spare();
+      spare_ = fork_child();
+      tell(spare_);  // if that one is killed right now, its end is noted as any member's
+    }
+    Spare used = std::exchange(spare_, Spare());
+    watchdog_.poller().remove(used.process.descriptor());
+    child = duplicate(used.process.descriptor());
+    reply.pid = used.pid;
+    watchdog_.watch(Tag::from_bits(request.tag), std::move(used.process), true);
   } catch (const SystemError& e) {
+    reply.pid = 0;
     reply.error = e.code().value();
   }
-  const std::array<int, 1> descriptors{child.get()};
+  const std::array<int, 1> handle{child.get()};
   send_message(reply_socket, std::as_bytes(std::span(&reply, 1)),
-               child.valid() ? std::span<const int>(descriptors) : std::span<const int>());
+               reply.pid != 0 ? std::span<const int>(handle) : std::span<const int>());
+  message.descriptors.clear();
+  make_spare();
 }
 
 }  // namespace brood::detail

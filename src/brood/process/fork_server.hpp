@@ -30,7 +30,8 @@ struct ServerReply {
 /// The small single-threaded process that forks children for the family and watches over it.
 ///
 /// Forked from the root before there are threads, heaps and descriptors to inherit, so its children
-/// begin clean and cheaply. It reaps them, notes how they ended, announces every death, and kills
+/// begin clean and cheaply. One child is always forked in advance and waits to be told what it is, so
+/// that a start does not wait for fork. It reaps them, notes how they ended, announces every death, and kills
 /// the family when the root dies. If it dies itself, the family goes on: see Family::sleep and
 /// Family::restart_server.
 class ForkServer {
@@ -43,14 +44,23 @@ class ForkServer {
   void start_guardian();
   /// False when it shall quit.
   bool serve_requests();
-  [[noreturn]] void become_child(Tag tag, std::uint32_t streams, Message& message,
-                                 const Fd& reply_socket) noexcept;
-  void start(Tag tag, std::uint32_t streams, Message& message);
+  /// A child that has been forked and not told yet what it is.
+  struct Spare {
+    ProcessHandle process;
+    int pid = 0;
+    Fd channel;  // a ServerRequest comes through it; its end is the spare's end
+  };
+  Spare fork_child();
+  void make_spare() noexcept;
+  void drop_spare() noexcept;
+  [[noreturn]] void await_role(Fd channel) noexcept;
+  void start(const ServerRequest& request, Message& message);
 
   Family& family_;
   Fd requests_;
   Watchdog watchdog_;
   Tag guardian_;
+  Spare spare_;
 };
 
 }  // namespace brood::detail
