@@ -16,12 +16,18 @@ brood_require("cereal 1.3" libcereal-dev cereal)
 brood_require("the Boost headers 1.81 or later (for Boost.PFR)" libboost1.81-dev Boost 1.81)
 
 # elfutils turns addresses into functions and lines in stack traces; without it they are
-# module+offset.
-list(APPEND CMAKE_MODULE_PATH "${CMAKE_CURRENT_LIST_DIR}")
-find_package(LibDw QUIET)
+# module+offset. It is loaded when the first stack is described, so only its headers are needed here
+# and programs do not link it.
+find_path(BROOD_LIBDW_INCLUDE_DIR elfutils/libdwfl.h)
+mark_as_advanced(BROOD_LIBDW_INCLUDE_DIR)
+if(BROOD_LIBDW_INCLUDE_DIR)
+  set(brood_libdw_found ON)
+else()
+  set(brood_libdw_found OFF)
+endif()
 option(BROOD_WITH_LIBDW "Name functions and lines in stack traces, with elfutils' libdw"
-       ${LibDw_FOUND})
-if(BROOD_WITH_LIBDW AND NOT LibDw_FOUND)
+       ${brood_libdw_found})
+if(BROOD_WITH_LIBDW AND NOT BROOD_LIBDW_INCLUDE_DIR)
   message(FATAL_ERROR "BROOD_WITH_LIBDW is on, but elfutils' libdw was not found. On Debian: "
                       "apt-get install libdw-dev")
 endif()

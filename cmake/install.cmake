@@ -11,22 +11,12 @@ install(
   FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(EXPORT brood-targets NAMESPACE brood:: DESTINATION "${brood_package_dir}")
 
-# The shared library brings libdw with it; the static one leaves it to whoever links last.
-get_target_property(brood_type brood TYPE)
-if(BROOD_WITH_LIBDW AND brood_type STREQUAL "STATIC_LIBRARY")
-  set(brood_consumers_link_libdw TRUE)
-  set(brood_pc_libdw " -ldw")
-else()
-  set(brood_consumers_link_libdw FALSE)
-  set(brood_pc_libdw "")
-endif()
 configure_package_config_file(
   cmake/brood-config.cmake.in brood-config.cmake INSTALL_DESTINATION "${brood_package_dir}")
 write_basic_package_version_file(brood-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(
   FILES "${CMAKE_CURRENT_BINARY_DIR}/brood-config.cmake"
         "${CMAKE_CURRENT_BINARY_DIR}/brood-config-version.cmake"
-        "${CMAKE_CURRENT_SOURCE_DIR}/cmake/FindLibDw.cmake"
   DESTINATION "${brood_package_dir}")
 
 # Paths in the pkg-config file start where it stands, so that the package can be moved.

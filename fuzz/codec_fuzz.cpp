@@ -1,5 +1,6 @@
-// Decodes many types from arbitrary bytes. Whatever they are, either a DecodeError (or, for a function,
-// UnknownFunction) is thrown or a value comes out which, encoded and decoded again, is the same.
+// Decodes many types from arbitrary bytes. Whatever they are, either a DecodeError (or, for a
+// function, UnknownFunction) is thrown or a value comes out which, encoded and decoded again, is
+// the same.
 #include <array>
 #include <bitset>
 #include <chrono>
@@ -106,17 +107,17 @@ void decode_chosen(std::size_t choice, std::span<const std::uint8_t> bytes) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
-  decode_chosen<
-      bool, double, Flags, std::vector<Flags>, std::string, std::u32string, std::vector<bool>,
-      std::vector<std::string>, std::vector<std::uint64_t>, std::vector<std::monostate>, Tree, Mixed,
-      std::vector<Mixed>, WithCereal, std::vector<WithCereal>,
-      std::map<std::string, std::vector<int>>, std::unordered_map<std::string, std::set<int>>,
-      std::multimap<int, std::optional<std::string>>, std::deque<std::list<short>>,
-      std::forward_list<std::string>, std::priority_queue<int>, std::bitset<77>,
-      std::tuple<std::complex<float>, std::chrono::nanoseconds, std::pair<bool, Mode>>,
-      std::vector<std::shared_ptr<std::string>>,
-      std::tuple<std::shared_ptr<int>, std::shared_ptr<std::string>, std::weak_ptr<int>>,
-      int (*)(int), int (std::string::*)(const std::string&) const,
-      brood::Bound<int (*)(int, int), int>>(data[0], {data + 1, size - 1});
+  decode_chosen<bool, double, Flags, std::vector<Flags>, std::string, std::u32string,
+                std::vector<bool>, std::vector<std::string>, std::vector<std::uint64_t>,
+                std::vector<std::monostate>, Tree, Mixed, std::vector<Mixed>, WithCereal,
+                std::vector<WithCereal>, std::map<std::string, std::vector<int>>,
+                std::unordered_map<std::string, std::set<int>>,
+                std::multimap<int, std::optional<std::string>>, std::deque<std::list<short>>,
+                std::forward_list<std::string>, std::priority_queue<int>, std::bitset<77>,
+                std::tuple<std::complex<float>, std::chrono::nanoseconds, std::pair<bool, Mode>>,
+                std::vector<std::shared_ptr<std::string>>,
+                std::tuple<std::shared_ptr<int>, std::shared_ptr<std::string>, std::weak_ptr<int>>,
+                int (*)(int), int (std::string::*)(const std::string&) const,
+                brood::Bound<int (*)(int, int), int>>(data[0], {data + 1, size - 1});
   return 0;
 }

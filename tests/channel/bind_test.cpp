@@ -39,16 +39,18 @@ TEST(Bind, ValuesComeFirst) {
 
 TEST(Bind, ValuesConvertToTheParameters) {
   const auto bound = brood::bind(joined, "a", "b");
-  static_assert(std::is_same_v<decltype(bound), const Bound<decltype(&joined), std::string, std::string>>);
+  static_assert(
+      std::is_same_v<decltype(bound), const Bound<decltype(&joined), std::string, std::string>>);
   EXPECT_EQ(round_trip(bound)(7ms), "ab7");
 }
 
 TEST(Bind, LambdasGetWhatTheyWouldCapture) {
   const Model model{{1, 2, 3}};
-  const auto bound = round_trip(
-      brood::bind([](const Model& m, std::size_t i) { return m.weights.at(i); }, model));
+  const auto bound =
+      round_trip(brood::bind([](const Model& m, std::size_t i) { return m.weights.at(i); }, model));
   EXPECT_EQ(bound(2), 3.0);
-  const auto generic = round_trip(brood::bind([](const auto& a, auto b) { return a.size() + b; }, model.weights));
+  const auto generic =
+      round_trip(brood::bind([](const auto& a, auto b) { return a.size() + b; }, model.weights));
   EXPECT_EQ(generic(1U), 4U);
 }
 
@@ -65,15 +67,16 @@ TEST(Bind, TheOtherParametersStayKnown) {
   static_assert(CallableWith<OfScaled, int> && !CallableWith<OfScaled> &&
                 !CallableWith<OfScaled, std::string>);
   using OfModel = decltype(brood::bind(&Model::at, Model{}));
-  static_assert(std::is_same_v<stored_arguments_t<OfModel, int, float>,
-                               std::tuple<std::size_t, double>>);
+  static_assert(
+      std::is_same_v<stored_arguments_t<OfModel, int, float>, std::tuple<std::size_t, double>>);
   EXPECT_EQ(brood::bind(scaled, 1)(2), 2.0);
 }
 
 TEST(Bind, BoundOnesNest) {
   const auto bound = round_trip(brood::bind(brood::bind(joined, "x"), "y"));
   EXPECT_EQ(bound(5ms), "xy5");
-  EXPECT_EQ(round_trip(std::map<int, std::remove_const_t<decltype(bound)>>{{1, bound}}).at(1)(6ms), "xy6");
+  EXPECT_EQ(round_trip(std::map<int, std::remove_const_t<decltype(bound)>>{{1, bound}}).at(1)(6ms),
+            "xy6");
 }
 
 TEST(Bind, NothingNeedBeBound) { EXPECT_EQ(round_trip(brood::bind(scaled))(2, 3), 6.0); }

@@ -118,7 +118,8 @@ TEST(Callable, LambdasWithoutCapturesTakeNoBytes) {
   const auto square = [](int n) { return n * n; };
   EXPECT_EQ(bytes_of(square), 0U);
   EXPECT_EQ(call(square, 7L), 49);
-  EXPECT_EQ(call([](const auto& a, auto b) { return a + b; }, std::string("x"), std::string("y")), "xy");
+  EXPECT_EQ(call([](const auto& a, auto b) { return a + b; }, std::string("x"), std::string("y")),
+            "xy");
   EXPECT_EQ(call([] { return 3; }), 3);
   EXPECT_EQ(call([](std::string&& s) { return std::move(s); }, "moved"), "moved");
 }
@@ -147,11 +148,12 @@ TEST(Callable, VirtualMembersAreThoseOfTheObjectsClass) {
 }
 
 TEST(Callable, ArgumentTypesAreThoseOfTheParametersWhereTheyAreKnown) {
-  static_assert(std::is_same_v<stored_arguments_t<decltype(repeat), const char (&)[2], std::chrono::seconds>,
-                               std::tuple<std::string, std::chrono::milliseconds>>);
+  static_assert(
+      std::is_same_v<stored_arguments_t<decltype(repeat), const char(&)[2], std::chrono::seconds>,
+                     std::tuple<std::string, std::chrono::milliseconds>>);
   static_assert(std::is_same_v<stored_arguments_t<Scale, int>, std::tuple<double>>);
-  static_assert(std::is_same_v<stored_arguments_t<std::plus<>, int&, const long&>,
-                               std::tuple<int, long>>);
+  static_assert(
+      std::is_same_v<stored_arguments_t<std::plus<>, int&, const long&>, std::tuple<int, long>>);
   static_assert(std::is_same_v<stored_arguments_t<decltype(&Shape::grow), Square&, short>,
                                std::tuple<Square, int>>);
   static_assert(std::is_same_v<result_t<decltype(is_prime), int>, bool>);
@@ -160,14 +162,15 @@ TEST(Callable, ArgumentTypesAreThoseOfTheParametersWhereTheyAreKnown) {
 }
 
 TEST(Callable, WhatCannotBeCalledThereIsRefused) {
-  const int captured = 1;
+  int captured = 1;
   const auto capturing = [captured](int n) { return n + captured; };
   const auto generic = [](auto) {};
   static_assert(CallableWith<decltype(is_prime), int>);
   static_assert(!CallableWith<decltype(is_prime)> && !CallableWith<decltype(is_prime), int, int>);
   static_assert(!CallableWith<decltype(is_prime), std::string>);
   static_assert(!CallableWith<decltype(capturing), int>);
-  static_assert(CallableWith<decltype(generic), int> && !CallableWith<decltype(generic), const char*>);
+  static_assert(CallableWith<decltype(generic), int> &&
+                !CallableWith<decltype(generic), const char*>);
   static_assert(!CallableWith<std::function<void()>> && !CallableWith<int>);
   static_assert(!CallableWith<void (*)(int&), int> && CallableWith<void (*)(const int&), int>);
   static_assert(!CallableWith<int& (*)()> && !CallableWith<const char* (*)()>);

@@ -72,7 +72,7 @@ struct NonMember {
 };
 template <class Archive>
 void serialize(Archive& archive, NonMember& value) {
-  archive & value.a & value.b;
+  archive& value.a& value.b;
 }
 
 struct Minimal {

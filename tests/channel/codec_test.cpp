@@ -309,10 +309,12 @@ TEST(Codec, WhatCannotCrossIsNotSendable) {
   static_assert(Sendable<Sighting> && Sendable<const Sighting> && Sendable<Tree>);
   static_assert(!Sendable<int*> && !Sendable<const char*> && !Sendable<int&>);
   static_assert(!Sendable<std::string_view> && !Sendable<std::span<int>>);
-  static_assert(!Sendable<std::function<void()>> && !Sendable<std::thread> && !Sendable<std::mutex>);
+  static_assert(!Sendable<std::function<void()>> && !Sendable<std::thread> &&
+                !Sendable<std::mutex>);
   static_assert(!Sendable<std::vector<int*>> && !Sendable<std::tuple<int, std::string_view>>);
   static_assert(!Sendable<std::unique_ptr<int[]>> && !Sendable<std::reference_wrapper<int>>);
-  static_assert(!Sendable<std::atomic<int>> && !Sendable<std::any> && !Sendable<std::pair<int, int&>>);
+  static_assert(!Sendable<std::atomic<int>> && !Sendable<std::any> &&
+                !Sendable<std::pair<int, int&>>);
   struct HasPointer {
     std::string name;
     std::map<int, std::vector<const double*>> data;
@@ -324,7 +326,7 @@ TEST(Codec, WhatCannotCrossIsNotSendable) {
     int more;
   };
   static_assert(!Sendable<HasPointer> && !Sendable<HasReference> && !Sendable<Derived>);
-  const int captured = 3;
+  int captured = 3;
   const auto lambda = [captured] { return captured; };
   static_assert(!Sendable<decltype(lambda)>);
   EXPECT_EQ(lambda(), 3);

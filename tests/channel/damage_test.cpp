@@ -1,5 +1,5 @@
-// Bytes from another process are not trusted: whatever they are, a value or a DecodeError comes out,
-// and no more memory is taken than the bytes could be worth.
+// Bytes from another process are not trusted: whatever they are, a value or a DecodeError comes
+// out, and no more memory is taken than the bytes could be worth.
 #include <brood/channel/codec.hpp>
 
 #include <gtest/gtest.h>
@@ -157,7 +157,8 @@ TEST(Damage, LongSizes) {
 
 TEST(Damage, Aggregates) {
   Tree tree{{Leaf{"leaf", "text", true}}, {}, nullptr};
-  tree.children.push_back(Tree{{}, {}, std::make_unique<Tree>(Tree{{Leaf{"x", 1, false}}, {}, {}})});
+  tree.children.push_back(
+      Tree{{}, {}, std::make_unique<Tree>(Tree{{Leaf{"x", 1, false}}, {}, {}})});
   expect_harmless(tree);
 }
 
@@ -216,7 +217,8 @@ void expect_modest(std::span<const std::byte> bytes) {
 }
 
 TEST(Damage, HugeSizesTakeNoMemory) {
-  for (const std::uint64_t size : {std::uint64_t{1} << 60U, ~std::uint64_t{0}, std::uint64_t{1000}}) {
+  for (const std::uint64_t size :
+       {std::uint64_t{1} << 60U, ~std::uint64_t{0}, std::uint64_t{1000}}) {
     std::vector<std::byte> bytes(9);
     bytes[0] = std::byte{255};
     std::memcpy(&bytes[1], &size, sizeof(size));

@@ -146,7 +146,8 @@ TEST(Module, TheProgramIsTheFirstAndHasABuildId) {
 
 TEST(Module, PlacesLeadBackToTheFunction) {
   // One in this program, one in a library.
-  for (void* const address : {reinterpret_cast<void*>(&plain), reinterpret_cast<void*>(&std::atoi)}) {
+  for (void* const address :
+       {reinterpret_cast<void*>(&plain), reinterpret_cast<void*>(&std::atoi)}) {
     const auto place = place_of(address);
     ASSERT_TRUE(place.has_value()) << address;
     EXPECT_EQ(find_code(*place).address, address);

@@ -277,9 +277,9 @@ TEST(Registry, VisitsAllThatAreNotFree) {
   ASSERT_TRUE(registry.note_ended(tags[1], 0));
   std::vector<std::pair<Tag, State>> seen;
   registry.for_each([&](Tag tag, const RecordWord& word) { seen.emplace_back(tag, word.state); });
-  EXPECT_EQ(seen, (std::vector<std::pair<Tag, State>>{{tags[1], State::ended},
-                                                      {tags[2], State::reserved},
-                                                      {tags[4], State::reserved}}));
+  EXPECT_EQ(seen,
+            (std::vector<std::pair<Tag, State>>{
+                {tags[1], State::ended}, {tags[2], State::reserved}, {tags[4], State::reserved}}));
 }
 
 // --- Several at once -----------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-// expect: a lambda that captures cannot cross to another process; pass what it captures as arguments: brood::bind
+// expect: a lambda that captures cannot cross to another process; pass what it captures as
+// arguments: brood::bind
 #include <brood/bind.hpp>
 
 #include <vector>

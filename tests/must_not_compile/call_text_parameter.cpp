@@ -3,4 +3,4 @@
 
 void print(const char* text);
 
-void refused() { brood::detail::require_callable<decltype(print), const char (&)[6]>(); }
+void refused() { brood::detail::require_callable<decltype(print), const char(&)[6]>(); }

@@ -3,5 +3,5 @@
 
 void refused() {
   const auto print = [](const auto& text) { return text[0]; };
-  brood::detail::require_callable<decltype(print), const char (&)[6]>();
+  brood::detail::require_callable<decltype(print), const char(&)[6]>();
 }

@@ -6,4 +6,6 @@ struct Account {
   long deposit(long amount);
 };
 
-void refused() { brood::detail::require_callable<decltype(&Account::deposit), Account, long, long>(); }
+void refused() {
+  brood::detail::require_callable<decltype(&Account::deposit), Account, long, long>();
+}

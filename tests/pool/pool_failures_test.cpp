@@ -333,7 +333,7 @@ TEST_P(PoolFailuresTest, EachFailureIsAnExceptionOfItsOwn) {
 
 TEST_P(PoolFailuresTest, AHugeMessageArrivesCutButWhole) {
   Pool pool({.workers = 2});
-  const auto shouts = [](int n) { throw BadInput(std::string(std::size_t{20} << 20U, 'x') +
+  const auto shouts = [](int n) { throw BadInput(std::string(std::size_t{4} << 20U, 'x') +
                                                  std::to_string(n)); };
   for (int i = 0; i < 3; ++i) {
     const std::string text = message_of(thrown_by([&] { pool.map(shouts, first_integers(3)); }));

@@ -254,6 +254,7 @@ TEST_P(RangeBoardKill, SurvivorsFinishWhereverAWorkerStops) {
   SingleStep child([&] { world.work(0); });
   std::uint64_t points = 0;
   std::uint64_t blamed = 0;
+  const std::uint64_t stride = prove_everything() ? 1 : test::kInstrumented;
   do {
     const World::State here = world.save();
     for (int variant = 0; variant != 4; ++variant) {
@@ -265,7 +266,7 @@ TEST_P(RangeBoardKill, SurvivorsFinishWhereverAWorkerStops) {
       world.restore(here);
     }
     ++points;
-  } while (child.step());
+  } while (child.step(stride));
   std::printf("%s: %llu kill points, %llu with a failed item\n", c.name,
               static_cast<unsigned long long>(points), static_cast<unsigned long long>(blamed));
   EXPECT_GT(points, 100u);
@@ -275,7 +276,7 @@ TEST_P(RangeBoardKill, SurvivorsFinishWhereverAWorkerStops) {
 TEST_P(RangeBoardKill, SurvivorsFinishAfterARealKill) {
   const Case& c = GetParam();
   World world(c.job);
-  const std::uint64_t stride = prove_everything() ? 5 : 401;
+  const std::uint64_t stride = test::kInstrumented * (prove_everything() ? 5 : 401);
   std::uint64_t kills = 0;
   for (std::uint64_t steps = 0;; steps += stride) {
     world.reset();
@@ -317,7 +318,7 @@ TEST(RangeBoardKillPairs, AStoppedThiefKeepsWhatItHolds) {
     }
     return child.steps();
   }();
-  const std::uint64_t stride = prove_everything() ? 2 : 17;
+  const std::uint64_t stride = test::kInstrumented * (prove_everything() ? 2 : 17);
   std::uint64_t pairs = 0;
   for (std::uint64_t stop = 0; stop < length; stop += stride) {
     for (std::uint64_t death = stop % 3; death < length + stride; death += stride) {

@@ -6,10 +6,11 @@
 
 #include <chrono>
 #include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <thread>
+
+#include "support/temp_dir.hpp"
 
 namespace brood::testing {
 
@@ -39,8 +40,7 @@ inline void await_sign(const std::string& path) {
 
 /// The state letter of a process in /proc: 'S' sleeping, 'T' stopped, 'Z' zombie; '?' when gone.
 inline char process_state(int pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  const std::string text = read_file("/proc/" + std::to_string(pid) + "/stat");
   const std::size_t end = text.rfind(')');
   return end == std::string::npos ? '?' : text[end + 2];
 }

@@ -69,7 +69,8 @@ class Gate {
 /// The state letter of a thread in /proc: 'S' sleeping, 'T' stopped, 'Z' zombie; '?' when gone.
 inline char state_of(int pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  std::string text;
+  std::getline(file, text, '\0');  // all of it, or nothing when the process ends meanwhile
   const std::size_t end = text.rfind(')');
   return end == std::string::npos ? '?' : text[end + 2];
 }

@@ -14,6 +14,8 @@
 
 #include <brood/process/family.hpp>
 
+#include "support/temp_dir.hpp"
+
 namespace brood::testing {
 namespace {
 
@@ -26,8 +28,7 @@ std::string kind_of(const std::string& target) {
 }
 
 int parent_of(const std::string& pid) {
-  std::ifstream file("/proc/" + pid + "/stat");
-  std::string text((std::istreambuf_iterator<char>(file)), {});
+  const std::string text = read_file("/proc/" + pid + "/stat");
   const std::size_t end = text.rfind(')');
   if (end == std::string::npos) return -1;
   std::istringstream rest(text.substr(end + 1));

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 #include <string>
 #include <system_error>
 
@@ -33,7 +33,9 @@ class TempDir {
 
 inline std::string read_file(const std::string& path) {
   std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::ostringstream text;
+  text << file.rdbuf();  // an error, as of a process in /proc that has ended, ends the text
+  return text.str();
 }
 
 inline void write_file(const std::string& path, const std::string& text) {

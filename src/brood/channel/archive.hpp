@@ -1,5 +1,6 @@
 // Layer: channel
 // The two archives: what cereal functions are called with, and what writes and reads everything.
+// Length: the two mirror each other, step by step, and are read side by side.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +30,8 @@ inline constexpr bool kIsMarker<Marker<T>, Marker> = true;
 /// Writes values to a ByteSink. One for each encode(), used by one thread.
 ///
 /// It is an output archive to functions written for cereal: they may pass it whatever crosses at
-/// all, and what they pass is written as it would be by itself. (It derives from cereal::access only
-/// so that functions in namespace cereal are found.)
+/// all, and what they pass is written as it would be by itself. (It derives from cereal::access
+/// only so that functions in namespace cereal are found.)
 class Encoder final : public cereal::detail::OutputArchiveBase, private cereal::access {
  public:
   using is_loading = std::false_type;
@@ -217,8 +218,8 @@ class Decoder final : public cereal::detail::InputArchiveBase, private cereal::a
     return size;
   }
 
-  /// For how many of `size` elements to reserve room at once: an element in memory may be far larger
-  /// than in the bytes, so damaged bytes could ask for too much.
+  /// For how many of `size` elements to reserve room at once: an element in memory may be far
+  /// larger than in the bytes, so damaged bytes could ask for too much.
   template <class T>
   [[nodiscard]] std::size_t modest(std::size_t size) const {
     return std::min(size, (4096 + 8 * source_->remaining()) / sizeof(T));
@@ -266,8 +267,8 @@ class Decoder final : public cereal::detail::InputArchiveBase, private cereal::a
   }
 
  private:
-  /// It may be private, with cereal::access as a friend. Whether it is there cannot be asked; if not,
-  /// the compiler names this function.
+  /// It may be private, with cereal::access as a friend. Whether it is there cannot be asked; if
+  /// not, the compiler names this function.
   template <class T>
   static std::unique_ptr<T> what_cereal_restores_needs_a_default_constructor() {
     return std::unique_ptr<T>(cereal::access::construct<T>());

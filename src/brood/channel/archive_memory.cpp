@@ -12,10 +12,11 @@ constexpr std::uint32_t kNew = 0x80000000U;  // cereal's mark for what has not b
 }  // namespace
 
 void Nesting::throw_too_deep() {
-  throw DecodeError(fmt::format(
-      "a value is nested more than {} classes deep and cannot cross to another process: flatten it, "
-      "for instance a list of pointers into a std::vector; or its bytes are damaged",
-      kMost));
+  throw DecodeError(
+      fmt::format("a value is nested more than {} classes deep and cannot cross to another "
+                  "process: flatten it, "
+                  "for instance a list of pointers into a std::vector; or its bytes are damaged",
+                  kMost));
 }
 
 void ArchiveMemory::run_deferred() {

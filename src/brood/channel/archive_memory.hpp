@@ -15,14 +15,15 @@
 
 namespace brood::detail {
 
-/// Limits how deeply classes are nested in each other, while it lives: recursion uses the stack, and
-/// bytes of another process, or a list of pointers to itself, must not exhaust it.
+/// Limits how deeply classes are nested in each other, while it lives: recursion uses the stack,
+/// and bytes of another process, or a list of pointers to itself, must not exhaust it.
 class Nesting {
  public:
   static constexpr int kMost = 1000;
 
   explicit Nesting(int& depth) : depth_(depth) {
-    if (depth_ >= kMost) [[unlikely]] throw_too_deep();
+    if (depth_ >= kMost) [[unlikely]]
+      throw_too_deep();
     ++depth_;
   }
   Nesting(const Nesting&) = delete;

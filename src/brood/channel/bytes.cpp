@@ -27,10 +27,11 @@ void ByteSource::throw_truncated(std::size_t wanted) const {
 }
 
 void ByteSource::throw_corrupt(const char* what) const {
-  throw DecodeError(fmt::format(
-      "cannot decode: wrong bytes for {} before byte {} of {}; the bytes are damaged, or of a value "
-      "of another type",
-      what, position(), position() + remaining()));
+  throw DecodeError(
+      fmt::format("cannot decode: wrong bytes for {} before byte {} of {}; the bytes are damaged, "
+                  "or of a value "
+                  "of another type",
+                  what, position(), position() + remaining()));
 }
 
 }  // namespace brood::detail

@@ -22,7 +22,8 @@ class ByteSink {
 
   /// Copies `size` bytes from `from`, which may be null if `size` is 0. Throws what grow() throws.
   void write(const void* from, std::size_t size) {
-    if (size > room()) [[unlikely]] grow(size);
+    if (size > room()) [[unlikely]]
+      grow(size);
     if (size != 0) std::memcpy(cursor_, from, size);
     cursor_ += size;
   }
@@ -91,7 +92,8 @@ class ByteSource {
 
   /// The next `size` bytes where they are, unaligned. Throws DecodeError if there are fewer.
   const std::byte* take(std::size_t size) {
-    if (size > remaining()) [[unlikely]] throw_truncated(size);
+    if (size > remaining()) [[unlikely]]
+      throw_truncated(size);
     return std::exchange(cursor_, cursor_ + size);
   }
 

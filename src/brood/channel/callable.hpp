@@ -1,6 +1,6 @@
 // Layer: channel
-// What may be called in another process: how it crosses, with which arguments, and the sentences for
-// what cannot.
+// What may be called in another process: how it crosses, with which arguments, and the sentences
+// for what cannot.
 //
 // Pointers to functions and members cross as places in a module (see function_pointer.hpp); lambdas
 // without captures and other objects without state by their type alone; objects with state, among
@@ -19,7 +19,7 @@ namespace brood::detail {
 
 template <class F>
 inline constexpr bool kIsFunctionPointer =
-    std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>;
+    std::is_pointer_v<F>&& std::is_function_v<std::remove_pointer_t<F>>;
 
 /// Calls f with stored arguments, which are moved to it; the object of a member function is passed
 /// as an lvalue if the function wants one.
@@ -33,9 +33,10 @@ decltype(auto) invoke_stored(F&& f, std::tuple<Stored...>&& arguments) {
         } else if constexpr (std::is_invocable_v<F, As...>) {
           return std::invoke(std::forward<F>(f), std::forward<As>(as)...);
         } else {
-          return [&]<class Object, class... Rest>(Object&& object, Rest&&... rest) -> decltype(auto) {
-            return std::invoke(f, object, std::forward<Rest>(rest)...);
-          }(std::forward<As>(as)...);
+          return
+              [&]<class Object, class... Rest>(Object&& object, Rest&&... rest) -> decltype(auto) {
+                return std::invoke(f, object, std::forward<Rest>(rest)...);
+              }(std::forward<As>(as)...);
         }
       },
       std::move(arguments));
@@ -178,7 +179,8 @@ constexpr bool is_callable() {
 template <class F, class... Actual>
 concept CallableWith = is_callable<F, Actual...>();
 
-/// Compiles if CallableWith<F, Actual...>; otherwise the compiler says in one sentence why it is not.
+/// Compiles if CallableWith<F, Actual...>; otherwise the compiler says in one sentence why it is
+/// not.
 template <class F, class... Actual>
 constexpr void require_callable() {
   using Function = stored_callable_t<F>;

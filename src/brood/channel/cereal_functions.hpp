@@ -10,9 +10,9 @@
 namespace brood::detail {
 
 // Whether T has this function, and means it if it has several (cereal::specialize).
-#define BROOD_CEREAL_HAS(function)                                    \
-  (cereal::traits::has_##function<T, Archive>::value &&               \
-   (cereal::traits::is_specialized_##function<T, Archive>::value ||   \
+#define BROOD_CEREAL_HAS(function)                                  \
+  (cereal::traits::has_##function<T, Archive>::value &&             \
+   (cereal::traits::is_specialized_##function<T, Archive>::value || \
     !cereal::traits::is_specialized<T, Archive>::value))
 
 template <class T, class Archive>

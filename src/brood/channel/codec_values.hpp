@@ -56,7 +56,8 @@ struct Codec<std::array<T, N>> {
   static std::array<T, N> read([[maybe_unused]] Decoder& from) {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       return std::array<T, N>{{(static_cast<void>(I), from.get<T>())...}};
-    }(std::make_index_sequence<N>{});
+    }
+    (std::make_index_sequence<N>{});
   }
 };
 
@@ -91,11 +92,11 @@ struct Codec<std::variant<Ts...>> {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       using Read = Value (*)(Decoder&);
       static constexpr std::array<Read, sizeof...(Ts)> kReads{[](Decoder& decoder) {
-        return Value(std::in_place_index<I>,
-                     decoder.get<std::variant_alternative_t<I, Value>>());
+        return Value(std::in_place_index<I>, decoder.get<std::variant_alternative_t<I, Value>>());
       }...};
       return kReads[index](from);
-    }(std::index_sequence_for<Ts...>{});
+    }
+    (std::index_sequence_for<Ts...>{});
   }
 };
 
@@ -138,8 +139,8 @@ struct Codec<T> {
   static T read(Decoder& from) { return T(from.get<typename T::string_type>()); }
 };
 
-/// Objects behind smart pointers. A polymorphic one would lose what its class adds; cereal knows how
-/// to keep it, if its classes are registered.
+/// Objects behind smart pointers. A polymorphic one would lose what its class adds; cereal knows
+/// how to keep it, if its classes are registered.
 template <class T>
 concept PlainPointee = std::is_object_v<T> && !std::is_array_v<T> && !std::is_polymorphic_v<T>;
 

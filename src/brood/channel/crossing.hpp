@@ -41,7 +41,9 @@ template <class T>
 struct Codec;
 
 template <class T>
-concept HasCodec = requires { typename Codec<T>::Parts; };
+concept HasCodec = requires {
+  typename Codec<T>::Parts;
+};
 
 /// Classes with functions as for cereal: serialize, save and load, save_minimal and load_minimal;
 /// members or not, with a version or not.
@@ -64,10 +66,10 @@ inline constexpr std::size_t kCerealLoads = [] {
 template <class T>
 inline constexpr bool kIsComplex = false;
 template <template <class> class C, std::floating_point V>
-  requires requires(const C<V>& c) {
-    { c.real() } -> std::convertible_to<V>;
-    { c.imag() } -> std::convertible_to<V>;
-  }
+requires requires(const C<V>& c) {
+  { c.real() } -> std::convertible_to<V>;
+  { c.imag() } -> std::convertible_to<V>;
+}
 inline constexpr bool kIsComplex<C<V>> = sizeof(C<V>) == 2 * sizeof(V);
 
 template <class T>
@@ -101,9 +103,10 @@ constexpr bool crosses_bytewise() {
   } else if constexpr (!std::is_class_v<T> && !std::is_union_v<T>) {
     return false;
   } else if constexpr (enable_bytewise<T>) {
-    static_assert(std::is_trivially_copyable_v<T>,
-                  "brood::enable_bytewise is only for trivially copyable classes: the bytes of this "
-                  "one cannot simply be copied");
+    static_assert(
+        std::is_trivially_copyable_v<T>,
+        "brood::enable_bytewise is only for trivially copyable classes: the bytes of this "
+        "one cannot simply be copied");
     return true;
   } else if constexpr (!std::is_trivially_copyable_v<T> || std::is_empty_v<T> ||
                        !std::same_as<T, std::remove_cv_t<T>>) {
@@ -172,7 +175,8 @@ T read_image(ByteSource& source) {
   alignas(T) std::byte bytes[sizeof(T)];
   source.read(bytes, sizeof(T));
   const T& image = *std::launder(reinterpret_cast<const T*>(bytes));
-  if (!valid_image(image)) [[unlikely]] source.throw_corrupt("a bool");
+  if (!valid_image(image)) [[unlikely]]
+    source.throw_corrupt("a bool");
   return image;
 }
 

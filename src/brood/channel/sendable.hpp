@@ -49,8 +49,8 @@ constexpr bool names_a_lambda() {
 }
 
 template <class T>
-inline constexpr bool kIsLambda = std::is_class_v<T> && !std::is_aggregate_v<T> &&
-                                  names_a_lambda<T>();
+inline constexpr bool kIsLambda =
+    std::is_class_v<T> && !std::is_aggregate_v<T> && names_a_lambda<T>();
 
 template <class T>
 inline constexpr bool kIsStdFunction = false;
@@ -81,15 +81,18 @@ inline constexpr bool kIsSmartPointer<std::weak_ptr<T>> = true;
 /// Threads, locks, condition variables, atomics, futures, streams: by what they can do, so that
 /// their headers are not needed.
 template <class T>
-concept ProcessBound =
-    requires(T& x) {
-      x.lock();
-      x.unlock();
-    } || requires(T& x) { x.joinable(); } || requires(T& x) { x.notify_one(); } ||
-    requires(T& x) { x.is_lock_free(); } || requires(T& x) { x.rdbuf(); } || requires(T& x) {
-      x.valid();
-      x.wait();
-    };
+concept ProcessBound = requires(T& x) {
+  x.lock();
+  x.unlock();
+}
+|| requires(T& x) { x.joinable(); }
+|| requires(T& x) { x.notify_one(); }
+|| requires(T& x) { x.is_lock_free(); }
+|| requires(T& x) { x.rdbuf(); }
+|| requires(T& x) {
+  x.valid();
+  x.wait();
+};
 
 template <Refusal Why, class Leaf>
 struct Verdict {
@@ -151,7 +154,8 @@ constexpr Refusal why_not() {
 template <class T, class... Fields>
 constexpr bool restored_from_fields(TypeList<Fields...>) {
   if constexpr ((std::is_array_v<Fields> || ...)) {
-    return requires { T{}; } && (!std::is_const_v<std::remove_all_extents_t<Fields>> && ...);
+    return requires { T{}; }
+    &&(!std::is_const_v<std::remove_all_extents_t<Fields>> && ...);
   } else {
     return kHoldsValues<T>;
   }
@@ -173,8 +177,7 @@ constexpr auto judge() {
       return Fine{};
     }
   } else if constexpr (kCrossing<T> == Crossing::fields) {
-    using Found =
-        decltype(judge_parts<typename Open::template With<T>>(FieldTypes<T>{}));
+    using Found = decltype(judge_parts<typename Open::template With<T>>(FieldTypes<T>{}));
     if constexpr (Found::why != Refusal::none) {
       return Found{};
     } else if constexpr (!restored_from_fields<T>(FieldTypes<T>{})) {
@@ -229,19 +232,21 @@ constexpr void refuse() {
   static_assert(why != Refusal::polymorphic_pointer,
                 "a smart pointer to a polymorphic class would lose the derived part: register the "
                 "classes as for cereal (cereal/types/polymorphic.hpp), or use a std::variant");
-  static_assert(why != Refusal::cereal_half,
-                "cereal needs exactly one function to save this type and one to load it: serialize, "
-                "or save and load, or save_minimal and load_minimal");
+  static_assert(
+      why != Refusal::cereal_half,
+      "cereal needs exactly one function to save this type and one to load it: serialize, "
+      "or save and load, or save_minimal and load_minimal");
   static_assert(why != Refusal::cereal_immovable,
                 "a type that its cereal functions restore must be movable to cross to another "
                 "process");
   static_assert(why != Refusal::unrestorable,
                 "an aggregate with a member that is a reference, or that cannot be assigned, "
                 "cannot cross to another process: make the member an ordinary value");
-  static_assert(why != Refusal::unknown,
-                "this type cannot be serialised: give it a serialize() function as for cereal, make "
-                "it an aggregate (no constructors, nothing private), or, if its bytes may simply be "
-                "copied, specialise brood::enable_bytewise");
+  static_assert(
+      why != Refusal::unknown,
+      "this type cannot be serialised: give it a serialize() function as for cereal, make "
+      "it an aggregate (no constructors, nothing private), or, if its bytes may simply be "
+      "copied, specialise brood::enable_bytewise");
 }
 
 /// Compiles if T is Sendable; otherwise the compiler says in one sentence what to do instead.

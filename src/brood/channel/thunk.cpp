@@ -16,9 +16,12 @@ namespace {
 
 const char* name_of(ThunkKind kind) {
   switch (kind) {
-    case ThunkKind::process: return "process";
-    case ThunkKind::task: return "task";
-    case ThunkKind::map: return "map";
+    case ThunkKind::process:
+      return "process";
+    case ThunkKind::task:
+      return "task";
+    case ThunkKind::map:
+      return "map";
   }
   return "unknown";
 }
@@ -115,15 +118,17 @@ ThunkEntry::~ThunkEntry() { ThunkTable::instance().remove(*this); }
 FunctionId ThunkEntry::id() const {
   const std::optional<CodePlace> place = place_of(address_);
   if (!place) {
-    throw Error(fmt::format("the function at {} lies in no module that the dynamic linker knows, so "
-                            "other processes cannot find it",
-                            address_));
+    throw Error(
+        fmt::format("the function at {} lies in no module that the dynamic linker knows, so "
+                    "other processes cannot find it",
+                    address_));
   }
   return {place->module, place->offset};
 }
 
 void* resolve_thunk(FunctionId id, ThunkKind kind) {
-  if (void* const address = ThunkTable::instance().find(id, kind)) [[likely]] return address;
+  if (void* const address = ThunkTable::instance().find(id, kind)) [[likely]]
+    return address;
   for (const Module& module : loaded_modules()) {
     if (module.key != id.module) continue;
     throw UnknownFunction(fmt::format(
@@ -132,7 +137,8 @@ void* resolve_thunk(FunctionId id, ThunkKind kind) {
         name_of(kind), id.offset, module.path.empty() ? "this program" : module.path));
   }
   throw UnknownFunction(fmt::format(
-      "no module with the key {:#018x} is loaded here, so its {} function at offset {:#x} cannot be "
+      "no module with the key {:#018x} is loaded here, so its {} function at offset {:#x} cannot "
+      "be "
       "called: the sender runs another build of the program, or has loaded a library that this "
       "process has not (dlopen it here too, or before the processes are started)",
       id.module, name_of(kind), id.offset));

@@ -7,8 +7,8 @@
 
 namespace brood::detail {
 
-/// Names a function in every process that has loaded the same build of the module which contains it,
-/// wherever the module lies there. All zero: none.
+/// Names a function in every process that has loaded the same build of the module which contains
+/// it, wherever the module lies there. All zero: none.
 struct FunctionId {
   std::uint64_t module = 0;  ///< key of the module
   std::uint64_t offset = 0;  ///< in the module; never 0 for a function
@@ -48,8 +48,8 @@ struct [[gnu::visibility("hidden")]] ThunkRegistrar {
 };
 
 /// The id of `Function`, a function known at compile time (such as a specialisation of a template
-/// for a user's callable). That this is instantiated, called or not, puts the function into the table
-/// of its module when the module is loaded, in every process. Any thread may call it.
+/// for a user's callable). That this is instantiated, called or not, puts the function into the
+/// table of its module when the module is loaded, in every process. Any thread may call it.
 template <auto Function, ThunkKind Kind>
 [[gnu::visibility("hidden")]] FunctionId thunk_id() {
   static const FunctionId id = ThunkRegistrar<Function, Kind>::entry.id();
@@ -57,9 +57,9 @@ template <auto Function, ThunkKind Kind>
 }
 
 /// The address of the function in this process. Only what is in the table is found: an id from
-/// outside cannot name any other address. Any thread may call it; takes a lock and a hash lookup, so
-/// keep what it returns.
-/// Throws UnknownFunction: the module (this build of it) is not loaded here, or has no such entry.
+/// outside cannot name any other address. Any thread may call it; takes a lock and a hash lookup,
+/// so keep what it returns. Throws UnknownFunction: the module (this build of it) is not loaded
+/// here, or has no such entry.
 void* resolve_thunk(FunctionId id, ThunkKind kind);
 
 }  // namespace brood::detail

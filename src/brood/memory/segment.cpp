@@ -8,6 +8,7 @@
 
 #include <brood/errors.hpp>
 #include <brood/platform/process_handle.hpp>
+#include <brood/platform/program.hpp>
 
 namespace brood::detail {
 namespace {
@@ -49,7 +50,8 @@ Reserved reserve() {
   const std::size_t allowed = std::min(address_space_limit() / 4, file_size_limit());
   for (std::size_t bytes = kLargestReserve; bytes >= kSmallestReserve; bytes /= 4) {
     if (bytes > allowed && bytes > kSmallestReserve) continue;
-    Fd file = create_memory_file("brood", bytes);
+    // Out of the way of standard streams: a program that runs with them closed may write to them.
+    Fd file = move_high(create_memory_file("brood", bytes));
     Mapping mapping = Mapping::try_map(file, bytes);
     if (mapping.valid()) return {std::move(file), std::move(mapping)};
   }

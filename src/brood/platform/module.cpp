@@ -86,7 +86,7 @@ Module describe(const dl_phdr_info& info) {
 /// What dl_iterate_phdr() calls for each module; it must not throw through C code.
 struct Reading {
   std::vector<Module> modules;
-  unsigned long long loads = 0;    // by the dynamic linker, since the program began
+  unsigned long long loads = 0;  // by the dynamic linker, since the program began
   unsigned long long unloads = 0;
   const Reading* known = nullptr;  // nothing is read if nothing has changed since
   std::exception_ptr error;

@@ -19,9 +19,9 @@ struct CodePlace {
   friend bool operator==(const CodePlace&, const CodePlace&) = default;
 };
 
-/// One module. Its key is a hash of the GNU build id, which the linker makes of all that it links; a
-/// module without one is known by its program headers and the beginning of each piece of its code,
-/// which tells builds apart less surely.
+/// One module. Its key is a hash of the GNU build id, which the linker makes of all that it links;
+/// a module without one is known by its program headers and the beginning of each piece of its
+/// code, which tells builds apart less surely.
 struct Module {
   struct Range {
     std::uintptr_t begin;
@@ -29,8 +29,9 @@ struct Module {
   };
   std::uint64_t key = 0;
   bool has_build_id = false;
-  std::uintptr_t base = 0;  ///< what offsets count from; 0 for a program that is loaded at a fixed place
-  std::string path;         ///< of the file; the program's own is "", as the dynamic linker has it
+  std::uintptr_t base =
+      0;             ///< what offsets count from; 0 for a program that is loaded at a fixed place
+  std::string path;  ///< of the file; the program's own is "", as the dynamic linker has it
   std::vector<Range> executable;
 
   [[nodiscard]] bool executes(std::uintptr_t address) const;
@@ -45,7 +46,7 @@ std::optional<CodePlace> place_of(const void* address);
 
 /// What came of a place that another process named.
 struct FoundCode {
-  void* address = nullptr;      ///< null if there is no such place
+  void* address = nullptr;  ///< null if there is no such place
   bool module_is_loaded = false;
 };
 

@@ -19,6 +19,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/program.hpp>
 
 namespace brood::detail {
 namespace {
@@ -47,13 +48,25 @@ ExitCode from_siginfo(const siginfo_t& info) {
 ProcessHandle ProcessHandle::try_open(int pid) {
   const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U));
   if (fd < 0 && errno != ESRCH) throw SystemError("pidfd_open", fmt::format("pid {}", pid), errno);
-  return ProcessHandle(Fd(fd));
+  constexpr int kStandardStreams = 3;  // which may be closed, but not taken by something else
+  return ProcessHandle(fd >= 0 && fd < kStandardStreams ? move_high(Fd(fd)) : Fd(fd));
 }
 
 ProcessHandle ProcessHandle::open(int pid) {
   ProcessHandle handle = try_open(pid);
   if (!handle.valid()) throw SystemError("pidfd_open", fmt::format("pid {}", pid), ESRCH);
   return handle;
+}
+
+ProcessHandle ProcessHandle::open_child(int pid) {
+  try {
+    return open(pid);
+  } catch (...) {
+    // Not reaped yet, so the number is still the child's.
+    ::kill(pid, SIGKILL);
+    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
+    throw;
+  }
 }
 
 bool ProcessHandle::signal(int number) const {

@@ -20,6 +20,8 @@ class ProcessHandle {
   /// Opens the process that has `pid` now. The caller knows that it is the one meant, because it is
   /// an unreaped child or has just been seen alive. Throws SystemError.
   static ProcessHandle open(int pid);
+  /// Of a child that has just been made; if that fails, the child is killed and reaped first.
+  static ProcessHandle open_child(int pid);
   /// Invalid instead of an error when there is no such process any more.
   static ProcessHandle try_open(int pid);
 

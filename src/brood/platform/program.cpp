@@ -48,6 +48,13 @@ std::vector<char*> pointers_to(std::vector<std::string>& strings) {
   return pointers;
 }
 
+/// A copy at a number of `lowest` or above; invalid, with errno, where there is none.
+Fd copy_above(int fd, int lowest) {
+  Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, lowest));
+  if (!copy.valid() && errno == EINVAL) errno = EMFILE;  // the limit lies below `lowest`
+  return copy;
+}
+
 class SpawnActions {
  public:
   SpawnActions() {
@@ -145,7 +152,7 @@ int execute_again(std::span<const std::string> arguments, std::span<const std::s
   std::vector<Fd> copies;  // above every target number, so that no dup2 overwrites a source
   const int first_above = kFirstPassedFd + static_cast<int>(descriptors.size());
   for (std::size_t i = 0; i < descriptors.size(); ++i) {
-    Fd copy(::fcntl(descriptors[i], F_DUPFD_CLOEXEC, first_above));
+    Fd copy = copy_above(descriptors[i], first_above);
     if (!copy.valid()) throw SystemError("fcntl(F_DUPFD)", "to pass a descriptor", errno);
     actions.duplicate(copy.get(), kFirstPassedFd + static_cast<int>(i));
     copies.push_back(std::move(copy));
@@ -213,7 +220,8 @@ Fd take_passed_descriptor(int number) {
 }
 
 Fd duplicate(int fd) {
-  Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, kLowestOwnFd));
+  Fd copy = copy_above(fd, kLowestOwnFd);
+  if (!copy.valid()) copy = copy_above(fd, kFirstPassedFd);  // few are allowed
   if (!copy.valid()) throw SystemError("fcntl(F_DUPFD)", fmt::format("descriptor {}", fd), errno);
   return copy;
 }

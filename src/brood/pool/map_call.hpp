@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <exception>
@@ -122,7 +123,8 @@ class MapCall {
     items_ = static_cast<std::uint32_t>(items);
     const std::uint32_t per_commit =
         chunk == 0 ? automatic_chunk(items, core_->workers())
-                   : static_cast<std::uint32_t>(std::min(chunk, items));
+                   : static_cast<std::uint32_t>(
+                         std::min(chunk, std::max<std::size_t>(items, 1)));
     job_ = core_->make_job(JobHeader::kMap, items_, per_commit, kOutputBytes);
     job_->retries = retries;
     JobHeader& header = *job_->header;

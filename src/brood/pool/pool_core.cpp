@@ -29,6 +29,8 @@ constexpr auto kReapPatience = 5s;
 constexpr auto kGrace = 500ms;
 /// Workers that die before they could take any work, one after the other, until the pool gives up.
 constexpr unsigned kMostEarlyDeaths = 5;
+/// The same for those that were killed from outside, for which their own start is hardly to blame.
+constexpr unsigned kMostEarlyKills = 100;
 /// More words to sleep on cost more than they are worth: then the watchdog's announcement does it.
 constexpr std::size_t kMostDeathWords = 32;
 
@@ -201,7 +203,11 @@ void PoolCore::tend_death(std::uint32_t slot) {
   dead_groups_.push_back(member.group);
 
   const std::uint32_t status = cell.status.load();
-  early_deaths_ = status == WorkerCell::kStarting ? early_deaths_ + 1 : 0;
+  if (status != WorkerCell::kStarting) {
+    early_deaths_ = early_kills_ = 0;
+  } else {
+    ++(crash.signal == SIGKILL ? early_kills_ : early_deaths_);
+  }
   bool work = false;
   for (PoolJob* job : active_) {
     work = recover(*job, slot, crash) || work;
@@ -216,11 +222,11 @@ void PoolCore::tend_death(std::uint32_t slot) {
       reason = std::current_exception();
     }
     give_up(reason);
-  } else if (early_deaths_ >= kMostEarlyDeaths) {
+  } else if (early_deaths_ >= kMostEarlyDeaths || early_kills_ >= kMostEarlyKills) {
     give_up(std::make_exception_ptr(WorkerLost(fmt::format(
         "{} workers died one after the other before they could begin; the last one, {} (pid {}), "
         "{}",
-        early_deaths_, crash.worker, crash.pid,
+        early_deaths_ + early_kills_, crash.worker, crash.pid,
         crash.signal != 0 ? "was killed by " + signal_name(crash.signal)
                           : fmt::format("exited with code {}", crash.exit_code)))));
   } else {

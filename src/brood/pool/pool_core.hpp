@@ -143,7 +143,8 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   std::uint32_t next_group_ = 0;
   std::uint64_t next_sequence_ = 0;
   std::uint32_t last_batch_size_ = 0;
-  unsigned early_deaths_ = 0;
+  unsigned early_deaths_ = 0;  // of workers before they could take work, one after the other
+  unsigned early_kills_ = 0;   // the same, by SIGKILL
   bool short_of_workers_ = false;
   bool terminated_ = false;
   std::uint32_t tended_epoch_ = 0;

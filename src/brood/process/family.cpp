@@ -132,11 +132,11 @@ void Family::fork_server() {
   server_environment_ = environment();
   const int pid = fork_process();
   if (pid == 0) {
-    server_ = std::move(client);
+    server_ = std::make_shared<const Fd>(std::move(client));
     serve(std::move(server), tag);
   }
-  server_process_ = ProcessHandle::open(pid);
-  server_ = std::move(client);
+  server_process_ = ProcessHandle::open_child(pid);
+  server_ = std::make_shared<const Fd>(std::move(client));
   segment_.header().watchdog.store(tag.bits());
 }
 
@@ -175,9 +175,14 @@ void Family::enter_if_executed(std::vector<std::string> arguments) {
   Fd client = move_high(take_passed_descriptor(kClientFd));
   std::shared_ptr<Family> family(
       new Family(Segment::attach(std::move(memory)), true, std::move(arguments)));
-  family->server_ = std::move(client);
+  family->server_ = std::make_shared<const Fd>(std::move(client));
   the_family() = family;
-  if (is_server) family->serve(move_high(take_passed_descriptor(kServerFd)), tag);
+  if (is_server) {
+    // NOTE: in a statement of its own: what a call's temporaries hold is open until it returns, and
+    // serve() does not. The server and all its children would keep the server's end open.
+    Fd requests = move_high(take_passed_descriptor(kServerFd));
+    family->serve(std::move(requests), tag);
+  }
   run_child(*family, tag, StartMethod::spawn);
 }
 
@@ -227,8 +232,14 @@ void Family::sleep(Glance glance, std::span<const FutexWord> words, Deadline dea
   futex_wait_any({all.data(), count}, deadline.sooner(backstop));
 }
 
-void Family::restart_server() {
+std::shared_ptr<const Fd> Family::server_socket() const {
   const std::scoped_lock guard(mutex_);
+  return server_;
+}
+
+void Family::restart_server(const std::shared_ptr<const Fd>& failed) {
+  const std::scoped_lock guard(mutex_);
+  if (server_ != failed) return;  // another thread has done it
   if (!has_runtime_) {
     throw StartError(add_runtime_hint(
         "there is no fork server, and without a Runtime a new one cannot be started"));
@@ -238,27 +249,28 @@ void Family::restart_server() {
   const Tag tag = registry().reserve(self_, Role::watchdog, "forkserver");
   server_environment_ = environment();
   // The new server's children will send their requests to it.
-  Fd old = std::exchange(server_, std::move(client));
+  auto fresh = std::make_shared<const Fd>(std::move(client));
   int pid = 0;
   try {
     const std::array<int, 1> more{server.get()};
-    pid = execute_member("server", tag, more);
+    pid = execute_member("server", tag, fresh.get(), more);
   } catch (const Error& e) {
-    server_ = std::move(old);
     registry().free(tag);
     throw StartError(fmt::format("the fork server could not be started: {}", e.what()));
   }
   ExitCode code = 0;
   if (server_process_.valid()) server_process_.reap(code);
-  server_process_ = ProcessHandle::open(pid);
+  server_process_ = ProcessHandle::open_child(pid);
+  server_ = std::move(fresh);
 }
 
-int Family::execute_member(const char* role, Tag tag, std::span<const int> more) {
+int Family::execute_member(const char* role, Tag tag, const Fd* server,
+                           std::span<const int> more) {
   const std::array<std::string, 1> extra{
       fmt::format("{}={} {}", kEnvironmentName, role, tag.bits())};
   std::vector<int> descriptors{segment_.file().get()};
   // NOTE: number by position: a family without a fork server passes its memory in its place.
-  descriptors.push_back(server_.valid() ? server_.get() : segment_.file().get());
+  descriptors.push_back(server != nullptr ? server->get() : segment_.file().get());
   descriptors.insert(descriptors.end(), more.begin(), more.end());
   return execute_again(arguments_.empty() ? command_line() : arguments_, extra, descriptors);
 }
@@ -266,7 +278,8 @@ int Family::execute_member(const char* role, Tag tag, std::span<const int> more)
 void Family::ask_to_watch(Tag tag, const ProcessHandle& process) {
   const ServerRequest request{.kind = ServerRequest::Kind::watch, .tag = tag.bits(), .streams = 0};
   const std::array<int, 1> descriptors{process.descriptor()};
-  if (server_.valid()) send_message(server_, std::as_bytes(std::span(&request, 1)), descriptors);
+  const std::shared_ptr<const Fd> server = server_socket();
+  if (server) send_message(*server, std::as_bytes(std::span(&request, 1)), descriptors);
 }
 
 void Family::remember_child(Tag tag) {
@@ -305,11 +318,29 @@ void Family::end_watchdogs() {
   });
 }
 
+// Those whose objects nobody destroyed. Daemons are not waited for: they end with the family.
+void Family::join_children() {
+  for (const Tag tag : children()) {
+    if (registry().record(tag).dies_with_parent != 0) continue;
+    for (;;) {
+      const Glance glance = look();
+      // One that has not begun, and that nobody watches, may have been killed unseen.
+      if (!registry().expected(tag) || (!registry().alive(tag) && !watched())) break;
+      const Record& record = registry().record(tag);
+      const std::array<FutexWord, 2> words{FutexWord{&record.event, record.event.load()},
+                                           registry().life(tag).watch()};
+      if (!registry().expected(tag)) break;
+      sleep(glance, words, Deadline::never());
+    }
+  }
+}
+
 void Family::shut_down() noexcept {
   if (!is_root()) return;
   try {
+    join_children();
     const ServerRequest request{.kind = ServerRequest::Kind::quit, .tag = 0, .streams = 0};
-    if (server_.valid()) send_message(server_, std::as_bytes(std::span(&request, 1)), {});
+    if (server_) send_message(*server_, std::as_bytes(std::span(&request, 1)), {});
     if (server_process_.valid()) {
       if (!server_process_.wait_ended(Deadline::after(2s))) server_process_.signal(9);
       static_cast<void>(server_process_.wait_ended(Deadline::never()));

@@ -69,13 +69,13 @@ class Family {
   bool become(Tag tag);
 
   /// The fork server's socket; what is sent there when it is gone returns false.
-  [[nodiscard]] const Fd& server_socket() const { return server_; }
+  [[nodiscard]] std::shared_ptr<const Fd> server_socket() const;
   /// Executes the program again to have a new fork server, when the last one is gone. Throws
   /// StartError.
-  void restart_server();
+  void restart_server(const std::shared_ptr<const Fd>& failed);
   /// Executes the program again as the member `tag` in the given role ("child", "server"), with the
   /// family's descriptors and `more`. Returns the process id. Throws SystemError.
-  int execute_member(const char* role, Tag tag, std::span<const int> more);
+  int execute_member(const char* role, Tag tag, const Fd* server, std::span<const int> more);
   /// What children of the fork server have as their environment if nothing else is said; nullopt in
   /// a member that does not know.
   [[nodiscard]] const std::optional<std::vector<std::string>>& server_environment() const {
@@ -98,6 +98,7 @@ class Family {
   Family(Segment segment, bool has_runtime, std::vector<std::string> arguments);
   void fork_server();
   [[noreturn]] void serve(Fd requests, Tag tag);
+  void join_children();
   void end_watchdogs();
   void renew_arena();
 
@@ -106,7 +107,7 @@ class Family {
   std::vector<std::string> arguments_;
   Tag self_;
   std::unique_ptr<Arena> arena_;
-  Fd server_;                    // where requests go
+  std::shared_ptr<const Fd> server_;  // where requests go; guarded by mutex_ once threads run
   ProcessHandle server_process_;  // if it is a child of this process
   std::optional<std::vector<std::string>> server_environment_;
   mutable std::mutex mutex_;

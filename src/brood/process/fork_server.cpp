@@ -29,15 +29,22 @@ void ForkServer::start_guardian() {
   const Tag server = family_.self();
   const int server_pid = current_pid();
   const Tag tag = family_.registry().reserve(server, Role::watchdog, "guardian");
-  const int pid = fork_process();
-  if (pid == 0) {
-    requests_.reset();
-    spare_ = Spare();
-    watchdog_.abandon();
-    run_guardian(family_, tag, server, server_pid);
+  try {
+    const int pid = fork_process();
+    if (pid == 0) {
+      requests_.reset();
+      spare_ = Spare();
+      watchdog_.abandon();
+      run_guardian(family_, tag, server, server_pid);
+    }
+    watchdog_.watch(tag, ProcessHandle::open_child(pid), true);
+    guardian_ = tag;
+  } catch (const SystemError& e) {
+    // NOTE: no process or descriptor is left for it. The family is watched all the same.
+    static_cast<void>(e);
+    family_.registry().free(tag);
+    guardian_ = Tag();
   }
-  watchdog_.watch(tag, ProcessHandle::open(pid), true);
-  guardian_ = tag;
 }
 
 void ForkServer::run() {
@@ -124,7 +131,7 @@ ForkServer::Spare ForkServer::fork_child() {
     mine.reset();
     await_role(std::move(theirs));
   }
-  return {.process = ProcessHandle::open(pid), .pid = pid, .channel = std::move(mine)};
+  return {.process = ProcessHandle::open_child(pid), .pid = pid, .channel = std::move(mine)};
 }
 
 void ForkServer::make_spare() noexcept {
@@ -161,7 +168,7 @@ void ForkServer::start(const ServerRequest& request, Message& message) {
     return send_message(spare.channel, std::as_bytes(std::span(&request, 1)), descriptors);
   };
   ServerReply reply{};
-  Fd child;
+  std::array<int, 1> handle{-1};
   try {
     if (!spare_.process.valid() || !tell(spare_)) {
       drop_spare();
@@ -170,14 +177,12 @@ void ForkServer::start(const ServerRequest& request, Message& message) {
     }
     Spare used = std::exchange(spare_, Spare());
     watchdog_.poller().remove(used.process.descriptor());
-    child = duplicate(used.process.descriptor());
-    reply.pid = used.pid;
+    handle[0] = used.process.descriptor();  // which stays open: it is the watchdog's from now on
     watchdog_.watch(Tag::from_bits(request.tag), std::move(used.process), true);
+    reply.pid = used.pid;
   } catch (const SystemError& e) {
-    reply.pid = 0;
     reply.error = e.code().value();
   }
-  const std::array<int, 1> handle{child.get()};
   send_message(reply_socket, std::as_bytes(std::span(&reply, 1)),
                reply.pid != 0 ? std::span<const int>(handle) : std::span<const int>());
   message.descriptors.clear();

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/program.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 #include <brood/process/launch.hpp>
@@ -15,9 +16,12 @@ Launched launch_by_fork(Family& family, Tag tag) {
         threads));
   }
   flush_standard_streams();  // or parent and child would both write what is buffered
+  // The number for the child's descriptor, or the child would run before its lack is known.
+  Fd place = duplicate(family.segment().file().get());
   const int pid = fork_process();
+  place.reset();
   if (pid == 0) run_child(family, tag, StartMethod::fork);
-  Launched launched{.process = ProcessHandle::open(pid), .pid = pid, .own_child = true};
+  Launched launched{.process = ProcessHandle::open_child(pid), .pid = pid, .own_child = true};
   family.ask_to_watch(tag, launched.process);
   return launched;
 }

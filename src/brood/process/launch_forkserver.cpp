@@ -16,8 +16,8 @@ namespace brood::detail {
 namespace {
 
 /// Sends the request. False when there is no server.
-bool request_start(Family& family, Tag tag, const Fd& reply_end) {
-  if (!family.server_socket().valid()) return false;
+bool request_start(const Fd* server, Tag tag, const Fd& reply_end) {
+  if (server == nullptr) return false;
   const Fd directory = open_working_directory();
   std::vector<int> descriptors{reply_end.get(), directory.get()};
   ServerRequest request{
@@ -27,7 +27,7 @@ bool request_start(Family& family, Tag tag, const Fd& reply_end) {
     request.streams |= 1U << static_cast<unsigned>(stream);
     descriptors.push_back(stream);
   }
-  return send_message(family.server_socket(), std::as_bytes(std::span(&request, 1)), descriptors);
+  return send_message(*server, std::as_bytes(std::span(&request, 1)), descriptors);
 }
 
 /// Waits for the answer. False when the server died before it gave one.
@@ -59,12 +59,18 @@ void find_winner(Family& family, Tag tag, Launched& launched) {
 }  // namespace
 
 Launched launch_by_forkserver(Family& family, Tag tag) {
+  if (!family.has_runtime()) {
+    throw StartError(add_runtime_hint(
+        "forkserver starts copies of the program as it was at its beginning, and only a Runtime is "
+        "there that early"));
+  }
   // A server that died is followed by another; one that dies again and again has a reason.
   constexpr int kAttempts = 3;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const std::shared_ptr<const Fd> server = family.server_socket();
     auto [mine, theirs] = socket_pair();
-    if (!request_start(family, tag, theirs)) {
-      family.restart_server();
+    if (!request_start(server.get(), tag, theirs)) {
+      family.restart_server(server);
       continue;
     }
     theirs.reset();
@@ -73,7 +79,7 @@ Launched launch_by_forkserver(Family& family, Tag tag) {
     if (!await_reply(mine, reply, process)) {
       // SUBTLE: it may have forked the child before it died. Then that child and the one of the
       // next attempt both try to join as `tag`, and one of them wins; the other exits unseen.
-      family.restart_server();
+      family.restart_server(server);
       continue;
     }
     if (reply.pid == 0) {

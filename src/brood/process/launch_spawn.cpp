@@ -15,8 +15,9 @@ Launched launch_by_spawn(Family& family, Tag tag) {
     throw StartError(add_runtime_hint(
         "spawn executes the program again, and without a Runtime the child would not know itself"));
   }
-  const int pid = family.execute_member("child", tag, {});
-  Launched launched{.process = ProcessHandle::open(pid), .pid = pid, .own_child = true};
+  const std::shared_ptr<const Fd> server = family.server_socket();
+  const int pid = family.execute_member("child", tag, server.get(), {});
+  Launched launched{.process = ProcessHandle::open_child(pid), .pid = pid, .own_child = true};
   family.ask_to_watch(tag, launched.process);
   return launched;
 }

@@ -75,6 +75,27 @@ int work(bool aloud = true) {
   return 0;
 }
 
+std::vector<int> closed_streams;  // when main began
+
+/// Works in silence, and writes to streams that it does not have: that must hit nothing.
+int scribble() {
+  const auto write_to_closed = [] {
+    const std::string text(4096, 'x');
+    for (const int stream : closed_streams) {
+      if (::write(stream, text.data(), text.size()) > 0) return false;
+    }
+    return true;
+  };
+  if (!write_to_closed()) return 5;
+  brood::Process process([] { ::pause(); });
+  process.start();
+  if (!write_to_closed()) return 6;
+  process.kill();
+  process.join();
+  const int code = work(false);
+  return write_to_closed() ? code : 7;
+}
+
 /// As work, but with many megabytes under way.
 int heavy_work() {
   const brood::Pool pool({.workers = 2});
@@ -118,7 +139,7 @@ int compare_arguments() {
 const std::map<std::string, std::function<int()>> kModes{
     {"brood", brood_of_all_kinds},
     {"work", [] { return work(); }},
-    {"quiet_work", [] { return work(false); }},
+    {"scribble", scribble},
     {"heavy_work", heavy_work},
     {"leave", leave},
     {"arguments", compare_arguments},
@@ -146,6 +167,9 @@ const std::map<std::string, std::function<int()>> kModes{
 }  // namespace
 
 int main(int argc, char** argv) {
+  for (int stream = 0; stream < 3; ++stream) {
+    if (::fcntl(stream, F_GETFD) < 0) closed_streams.push_back(stream);
+  }
   try {
     brood::Runtime runtime(argc, argv);
     if (argc < 3) return 2;

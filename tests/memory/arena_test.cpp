@@ -1,0 +1,336 @@
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <brood/errors.hpp>
+#include <brood/memory/arena.hpp>
+
+#include "support/forked.hpp"
+#include "support/sandbox.hpp"
+#include "support/start_methods.hpp"
+
+namespace brood::detail {
+namespace {
+
+using namespace brood::testing;
+
+constexpr std::size_t kKiB = 1024;
+constexpr std::size_t kMiB = 1024 * kKiB;
+constexpr Tag kMe(1, 1);
+constexpr Tag kOther(2, 1);
+
+class ArenaTest : public ::testing::Test {
+ protected:
+  [[nodiscard]] std::size_t used() { return segment_.extents().used_bytes(kMe); }
+
+  Segment segment_ = Segment::create();
+};
+
+bool aligned(const Block& block) { return reinterpret_cast<std::uintptr_t>(block.data) % 64 == 0; }
+
+/// Whether every page of it is there already.
+bool resident(const Block& block) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(block.data) / page_size() * page_size();
+  const std::size_t bytes = reinterpret_cast<std::uintptr_t>(block.data) + block.bytes - begin;
+  std::vector<unsigned char> pages((bytes + page_size() - 1) / page_size());
+  if (::mincore(reinterpret_cast<void*>(begin), bytes, pages.data()) != 0) return false;
+  return std::all_of(pages.begin(), pages.end(), [](unsigned char p) { return (p & 1U) != 0; });
+}
+
+const std::vector<std::size_t> kSizes{0,
+                                      1,
+                                      63,
+                                      64,
+                                      65,
+                                      1000,
+                                      4096,
+                                      5000,
+                                      64 * kKiB,
+                                      64 * kKiB + 1,
+                                      300 * kKiB,
+                                      512 * kKiB,
+                                      512 * kKiB + 1,
+                                      kMiB,
+                                      3 * kMiB + 5};
+
+TEST_F(ArenaTest, BlocksAreAlignedLargeEnoughPresentAndApart) {
+  Arena arena(segment_, kMe);
+  std::vector<Block> blocks;
+  for (int round = 0; round < 3; ++round) {
+    for (const std::size_t size : kSizes) {
+      const Block block = arena.allocate(size);
+      ASSERT_FALSE(block.empty()) << size;
+      EXPECT_GE(block.bytes, size);
+      EXPECT_TRUE(aligned(block)) << size;
+      EXPECT_TRUE(resident(block)) << size;
+      EXPECT_EQ(segment_.checked(segment_.offset_of(block.data), block.bytes), block.data);
+      std::memset(block.data, static_cast<int>(blocks.size()), block.bytes);
+      blocks.push_back(block);
+    }
+  }
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const auto* begin = blocks[i].data;
+    ASSERT_TRUE(std::all_of(begin, begin + blocks[i].bytes,
+                            [=](std::byte b) { return b == static_cast<std::byte>(i); }))
+        << "block " << i << " of " << blocks[i].bytes << " bytes was overwritten";
+  }
+  std::size_t bytes = 0;
+  for (const Block& block : blocks) bytes += block.bytes;
+  EXPECT_GE(used(), bytes);
+  for (const Block& block : blocks) arena.free(block);
+}
+
+TEST_F(ArenaTest, WhatIsFreedIsUsedAgainBeforeNewMemory) {
+  Arena arena(segment_, kMe);
+  for (const std::size_t size : kSizes) {
+    std::vector<Block> first;
+    for (int i = 0; i < 3; ++i) first.push_back(arena.allocate(size));
+    const std::size_t before = used();
+    for (int round = 0; round < 20; ++round) {
+      for (const Block& block : first) arena.free(block);
+      std::vector<Block> again;
+      for (int i = 0; i < 3; ++i) {
+        again.push_back(arena.allocate(size));
+        EXPECT_TRUE(std::any_of(first.begin(), first.end(), [&](const Block& b) {
+          return b.data == again.back().data;
+        })) << size;
+      }
+      first = again;
+    }
+    EXPECT_EQ(used(), before) << size;
+    for (const Block& block : first) arena.free(block);
+  }
+}
+
+TEST_F(ArenaTest, FreeingNothingIsHarmless) {
+  Arena arena(segment_, kMe);
+  arena.free({});
+  EXPECT_EQ(used(), 0U);
+}
+
+TEST_F(ArenaTest, ALargeBlockIsNotWastedOnASmallOne) {
+  Arena arena(segment_, kMe);
+  const Block large = arena.allocate(64 * kMiB);
+  arena.free(large);
+  const Block small = arena.allocate(4 * kMiB);
+  EXPECT_NE(small.data, large.data);
+  EXPECT_LT(small.bytes, 8 * kMiB);
+  const Block again = arena.allocate(60 * kMiB);
+  EXPECT_EQ(again.data, large.data);
+  arena.free(small);
+  arena.free(again);
+}
+
+TEST_F(ArenaTest, KeepsFreedMemoryOnlyUpToABound) {
+  Arena arena(segment_, kMe);
+  if (segment_.extents().total_bytes() < 2048 * kMiB) GTEST_SKIP() << "too little address space";
+  // Not touched by anybody but populate: the bound is on what is kept, in extents.
+  std::vector<Block> blocks;
+  for (int i = 0; i < 9; ++i) blocks.push_back(arena.allocate(32 * kMiB));
+  EXPECT_EQ(used(), 9 * 32 * kMiB);
+  for (const Block& block : blocks) arena.free(block);
+  EXPECT_LE(used(), 256 * kMiB);
+  EXPECT_GT(used(), 0U);
+}
+
+TEST_F(ArenaTest, ItsEndGivesEverythingBack) {
+  {
+    Arena arena(segment_, kMe, 3);
+    Arena other(segment_, kOther);
+    const Block kept = other.allocate(100);
+    for (const std::size_t size : kSizes) {
+      arena.free(arena.allocate(size));
+      arena.allocate(size);  // never freed
+    }
+    EXPECT_GT(used(), 0U);
+    EXPECT_GT(segment_.extents().used_bytes(kOther), 0U);
+    other.free(kept);
+  }
+  EXPECT_EQ(used(), 0U);
+  EXPECT_EQ(segment_.extents().used_bytes(), 0U);
+}
+
+TEST_F(ArenaTest, GroupsAreSeparate) {
+  Arena first(segment_, kMe, 1);
+  {
+    Arena second(segment_, kMe, 2);
+    first.allocate(100);
+    const std::size_t before = used();
+    second.allocate(100);
+    second.allocate(2 * kMiB);
+    EXPECT_GT(used(), before);
+  }
+  EXPECT_EQ(used(), segment_.extents().granule_bytes());
+  EXPECT_EQ(segment_.extents().release_group(kMe, 2), 0U);
+}
+
+TEST_F(ArenaTest, WhatAKilledProcessHeldIsFoundByItsTag) {
+  if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
+  const Gate allocated;
+  Forked child([&] {
+    Arena arena(segment_, kOther);
+    for (const std::size_t size : kSizes) std::memset(arena.allocate(size).data, 1, size);
+    allocated.open();
+    for (;;) ::pause();
+  });
+  ASSERT_TRUE(allocated.pass());
+  child.kill();
+  EXPECT_GT(segment_.extents().used_bytes(kOther), 0U);
+  segment_.extents().release_all(kOther, kMe);
+  EXPECT_EQ(segment_.extents().used_bytes(), 0U);
+}
+
+TEST_F(ArenaTest, TooMuchIsFull) {
+  Arena arena(segment_, kMe);
+  const std::size_t total = segment_.extents().total_bytes();
+  for (const std::size_t bytes :
+       {total + 1, segment_.size() + 1, std::numeric_limits<std::size_t>::max(),
+        std::numeric_limits<std::size_t>::max() - 4096}) {
+    try {
+      arena.allocate(bytes);
+      ADD_FAILURE() << "allocated " << bytes;
+    } catch (const SharedMemoryFull& e) {
+      EXPECT_NE(std::string(e.what()).find(std::to_string(bytes / kMiB / kMiB / kMiB)),
+                std::string::npos)
+          << e.what();
+    }
+  }
+  EXPECT_EQ(used(), 0U);
+  arena.free(arena.allocate(100));
+}
+
+/// A segment that is all taken but for `left`.
+class SmallArena : public ArenaTest {
+ protected:
+  void leave(std::size_t left) {
+    Extents& extents = segment_.extents();
+    extents.allocate(extents.total_bytes() - left, kOther, 0);
+    ASSERT_EQ(extents.total_bytes() - extents.used_bytes(), left);
+  }
+};
+
+TEST_F(SmallArena, WhatIsKeptDoesNotStandInTheWay) {
+  leave(16 * kMiB);
+  Arena arena(segment_, kMe);
+  const Block first = arena.allocate(6 * kMiB);
+  const Block second = arena.allocate(6 * kMiB);
+  EXPECT_THROW(arena.allocate(14 * kMiB), SharedMemoryFull);
+  arena.free(first);
+  arena.free(second);
+  const Block most = arena.allocate(14 * kMiB);
+  EXPECT_TRUE(resident(most));
+  arena.free(most);
+  // Small ones need a granule too.
+  const Block all = arena.allocate(16 * kMiB);
+  EXPECT_THROW(arena.allocate(1), SharedMemoryFull);
+  arena.free(all);
+  EXPECT_FALSE(arena.allocate(1).empty());
+}
+
+TEST_F(SmallArena, FullIsNotTheEnd) {
+  leave(4 * kMiB);
+  Arena arena(segment_, kMe);
+  std::vector<Block> blocks;
+  EXPECT_THROW(
+      {
+        for (;;) blocks.push_back(arena.allocate(100 * kKiB));
+      },
+      SharedMemoryFull);
+  EXPECT_GE(blocks.size(), 20U);
+  arena.free(blocks.back());
+  blocks.back() = arena.allocate(100 * kKiB);
+  for (const Block& block : blocks) std::memset(block.data, 1, block.bytes);
+}
+
+TEST_F(ArenaTest, AMachineWithoutMemoryIsAnErrorAndNoSignal) {
+  if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
+  constexpr std::uint32_t kPopulateWrite = 23;
+  in_child([&] {
+    Arena arena(segment_, kMe);
+    const Block before = arena.allocate(2 * kMiB);
+    const std::size_t used_before = used();
+    forbid_system_call(SYS_madvise, EFAULT, kPopulateWrite);
+    EXPECT_THROW(arena.allocate(4 * kMiB), SharedMemoryFull);
+    EXPECT_EQ(used(), used_before) << "given back";
+    EXPECT_THROW(arena.allocate(64), SharedMemoryFull);
+    arena.free(before);
+    EXPECT_EQ(arena.allocate(2 * kMiB).data, before.data) << "what is there can be used again";
+  });
+}
+
+TEST_F(ArenaTest, AnOlderKernelPopulatesOnTouch) {
+  if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
+  constexpr std::uint32_t kPopulateWrite = 23;
+  in_child([&] {
+    forbid_system_call(SYS_madvise, EINVAL, kPopulateWrite);
+    Arena arena(segment_, kMe);
+    for (const std::size_t size : kSizes) {
+      const Block block = arena.allocate(size);
+      std::memset(block.data, 1, block.bytes);
+    }
+  });
+}
+
+TEST_F(ArenaTest, ThreadsMayUseItAtOnce) {
+  constexpr std::size_t kThreads = 4;
+  {
+    Arena arena(segment_, kMe);
+    std::vector<int> fine(kThreads, 0);
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&, t] {
+        std::mt19937 random(static_cast<std::mt19937::result_type>(t));
+        std::vector<Block> held;
+        bool good = true;
+        for (int i = 0; i < 400; ++i) {
+          // Small ones mostly; some large. Each is marked at both ends.
+          const std::size_t size = random() % 16 == 0 ? 600 * kKiB : 16 + random() % 9000;
+          const Block block = arena.allocate(size);
+          block.data[0] = block.data[block.bytes - 1] = static_cast<std::byte>(t);
+          held.push_back(block);
+          if (held.size() < 10) continue;
+          const std::size_t which = random() % held.size();
+          const Block last = held[which];
+          held.erase(held.begin() + static_cast<std::ptrdiff_t>(which));
+          good = good && last.data[0] == static_cast<std::byte>(t) &&
+                 last.data[last.bytes - 1] == static_cast<std::byte>(t);
+          arena.free(last);
+        }
+        for (const Block& block : held) arena.free(block);
+        fine[t] = good ? 1 : 0;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (std::size_t t = 0; t < kThreads; ++t) {
+      EXPECT_EQ(fine[t], 1) << "somebody else wrote to a block of thread " << t;
+    }
+    EXPECT_LT(used(), 200 * kMiB);
+  }
+  EXPECT_EQ(used(), 0U);
+}
+
+TEST_F(ArenaTest, BlocksMayBeFreedByAnotherThread) {
+  Arena arena(segment_, kMe);
+  const Block small = arena.allocate(200);
+  const Block large = arena.allocate(2 * kMiB);
+  std::thread other([&] {
+    arena.free(small);
+    arena.free(large);
+  });
+  other.join();
+  EXPECT_EQ(arena.allocate(200).data, small.data);
+  EXPECT_EQ(arena.allocate(2 * kMiB).data, large.data);
+}
+
+}  // namespace
+}  // namespace brood::detail
