@@ -3,6 +3,7 @@
 #pragma once
 
 #include <brood/bind.hpp>
+#include <brood/bytewise.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
 #include <brood/future.hpp>

@@ -134,7 +134,7 @@ TEST_P(PoolLifetimeTest, TheDestructorEndsWhateverWorkersDo) {
           [](std::string sign) {
             ::signal(SIGTERM, SIG_IGN);
             give_sign(sign);
-            for (volatile unsigned n = 0;; n = n + 1) continue;
+            for (;;) asm volatile("");  // busy, and not to be optimised away
           },
           deaf));
     }

@@ -205,9 +205,9 @@ INSTANTIATE_TEST_SUITE_P(
                     RangeBoardShape{.items = kItems, .slots = kSlots, .chunk = 50},
                     RangeBoardShape{
                         .items = kItems, .slots = 2, .chunk = 1, .order = TakeOrder::kFifo}),
-    [](const auto& info) {
-      return std::string(info.param.order == TakeOrder::kFifo ? "stream" : "map") + "_chunk_" +
-             std::to_string(info.param.chunk);
+    [](const auto& one) {
+      return std::string(one.param.order == TakeOrder::kFifo ? "stream" : "map") + "_chunk_" +
+             std::to_string(one.param.chunk);
     });
 
 }  // namespace

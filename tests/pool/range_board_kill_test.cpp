@@ -294,7 +294,7 @@ TEST_P(RangeBoardKill, SurvivorsFinishAfterARealKill) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, RangeBoardKill, testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& one) { return std::string(one.param.name); });
 
 // Two thieves at once: one is stopped in the middle of its move, but lives; the other is killed in
 // the middle of its own. What the stopped one holds must not be given to others; once it goes

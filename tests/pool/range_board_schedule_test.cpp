@@ -263,7 +263,7 @@ TEST_P(RangeBoardSchedules, RandomOrdersLoseNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, RangeBoardSchedules, testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& one) { return std::string(one.param.name); });
 
 struct Bounded {
   const char* name;
@@ -321,7 +321,7 @@ TEST_P(RangeBoardExhaustive, AllOrdersWithinTheBoundsLoseNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, RangeBoardExhaustive, testing::ValuesIn(kBounded),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
 }  // namespace brood::detail

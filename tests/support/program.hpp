@@ -23,7 +23,7 @@ class Program {
   };
   static constexpr int kCannotPrepare = 125;
 
-  /// `name`: brood_NAME, of tests/<layer>/helpers/NAME.cpp.
+  /// `name`: brood_NAME, of tests/<layer>/programs/NAME.cpp.
   Program(const std::string& name, Start start);
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;

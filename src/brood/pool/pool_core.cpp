@@ -11,7 +11,6 @@
 
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
-#include <brood/platform/signal_name.hpp>
 #include <brood/pool/worker.hpp>
 
 namespace brood::detail {
@@ -23,14 +22,8 @@ using namespace std::chrono_literals;
 constexpr auto kSpin = 10us;
 /// How often somebody who waits with a progress callback calls it.
 constexpr auto kTick = 100ms;
-/// What the kernel's news of a death and the reaper's may lie apart.
-constexpr auto kReapPatience = 5s;
 /// What workers get to end after SIGTERM, before SIGKILL.
 constexpr auto kGrace = 500ms;
-/// Workers that die before they could take any work, one after the other, until the pool gives up.
-constexpr unsigned kMostEarlyDeaths = 5;
-/// The same for those that were killed from outside, for which their own start is hardly to blame.
-constexpr unsigned kMostEarlyKills = 100;
 /// More words to sleep on cost more than they are worth: then the watchdog's announcement does it.
 constexpr std::size_t kMostDeathWords = 32;
 
@@ -99,46 +92,6 @@ void PoolCore::require_here(const char* call) const {
   }
 }
 
-// --- workers ---------------------------------------------------------------------------------
-
-void PoolCore::start_worker(std::uint32_t slot) {
-  Member& member = members_[slot];
-  member.group = ++next_group_;
-  WorkerCell& cell = control_->cells()[slot];
-  cell.status.store(WorkerCell::kStarting);
-  cell.error_at.store(0);
-  WorkerStart start{.control_at = segment().offset_of(control_),
-                    .slot = slot,
-                    .group = member.group,
-                    .initializer = {},
-                    .initializer_at = 0,
-                    .initializer_bytes = 0};
-  if (setup_.initializer) {
-    start.initializer = setup_.initializer->function;
-    start.initializer_bytes = setup_.initializer->bytes.size();
-    if (!initializer_block_.empty()) {
-      start.initializer_at = segment().offset_of(initializer_block_.data);
-    }
-  }
-  ArenaSink sink(arena());
-  encode(sink, start);
-  const std::size_t bytes = sink.written();
-  member.process = std::make_unique<ChildProcess>(
-      family_, ChildSpec{.name = fmt::format("{}-{}", setup_.name, slot + 1),
-                         .function = worker_function(),
-                         .payload = sink.release(),
-                         .payload_bytes = bytes,
-                         .role = Role::worker,
-                         .dies_with_parent = true,
-                         .method = setup_.method});
-  try {
-    member.process->start();
-  } catch (...) {
-    member.process.reset();
-    throw;
-  }
-}
-
 void PoolCore::await_initializers() {
   wait_for(
       nullptr, 0, Deadline::never(),
@@ -152,144 +105,6 @@ void PoolCore::await_initializers() {
       {});
   const Lock lock(mutex_);
   if (broken_) std::rethrow_exception(broken_);
-}
-
-std::vector<int> PoolCore::worker_pids() {
-  require_here("worker_pids");
-  const Lock lock(mutex_);
-  std::vector<int> pids;
-  for (const Member& member : members_) {
-    if (member.process && family_->registry().expected(member.process->tag())) {
-      pids.push_back(member.process->pid().value_or(0));
-    }
-  }
-  return pids;
-}
-
-void PoolCore::tend() {
-  tended_epoch_ = segment().header().death_epoch.load();
-  if (terminated_) return;
-  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
-    Member& member = members_[slot];
-    if (member.process && died(*member.process)) tend_death(slot);
-  }
-  bool work = false;
-  for (PoolJob* job : active_) work = job->owner.heal() || work;
-  if (work) wake_workers(*control_, setup_.workers);
-  if (!retired_.empty() || !dead_groups_.empty()) free_retired(false);
-}
-
-bool PoolCore::died(ChildProcess& process) const {
-  const Registry& registry = family_->registry();
-  // One that has not joined yet has no life word to look at.
-  if (registry.state(process.tag()) == RecordState::reserved) return !process.alive();
-  return !registry.alive(process.tag());
-}
-
-void PoolCore::tend_death(std::uint32_t slot) {
-  Member& member = members_[slot];
-  WorkerCell& cell = control_->cells()[slot];
-  // Its main thread is gone, so nobody writes to its words any more. How it ended is known when it
-  // has been reaped.
-  static_cast<void>(member.process->join(Deadline::after(kReapPatience)));
-  const ExitCode code = member.process->exit_code().value_or(255);
-  const Crash crash{.worker = member.process->name(),
-                    .pid = member.process->pid().value_or(0),
-                    .signal = code < 0 ? -code : 0,
-                    .exit_code = code < 0 ? 0 : code};
-  member.process.reset();
-  control_->sleepers[slot / 64].fetch_and(~(std::uint64_t{1} << slot % 64));
-  cell.job.store(0);
-  dead_groups_.push_back(member.group);
-
-  const std::uint32_t status = cell.status.load();
-  if (status != WorkerCell::kStarting) {
-    early_deaths_ = early_kills_ = 0;
-  } else {
-    ++(crash.signal == SIGKILL ? early_kills_ : early_deaths_);
-  }
-  bool work = false;
-  for (PoolJob* job : active_) {
-    work = recover(*job, slot, crash) || work;
-    wake_owner(*job->header);  // other threads that wait for it
-  }
-  if (status == WorkerCell::kInitializerFailed) {
-    std::exception_ptr reason;
-    try {
-      const std::uint64_t bytes = cell.error_bytes.load();
-      throw_error(decode_error({segment().checked(cell.error_at.load(), bytes), bytes}));
-    } catch (...) {
-      reason = std::current_exception();
-    }
-    give_up(reason);
-  } else if (early_deaths_ >= kMostEarlyDeaths || early_kills_ >= kMostEarlyKills) {
-    give_up(std::make_exception_ptr(WorkerLost(fmt::format(
-        "{} workers died one after the other before they could begin; the last one, {} (pid {}), "
-        "{}",
-        early_deaths_ + early_kills_, crash.worker, crash.pid,
-        crash.signal != 0 ? "was killed by " + signal_name(crash.signal)
-                          : fmt::format("exited with code {}", crash.exit_code)))));
-  } else {
-    replace(slot);
-  }
-  if (work) wake_workers(*control_, setup_.workers);
-}
-
-bool PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash) {
-  RangeRecovery found = job.owner.recover(slot);
-  for (const std::uint32_t item : found.culprits) {
-    Crash its = crash;
-    if (job.header->kind == JobHeader::kMap) its.item = item;  // a task's place means nothing
-    its.attempt = ++job.attempts[item];
-    if (its.attempt <= job.retries) {
-      found.work = job.owner.retry(item) || found.work;
-    } else {
-      job.crashes.emplace(item, std::move(its));
-      job.owner.fail(item);
-    }
-  }
-  return found.work;
-}
-
-void PoolCore::replace(std::uint32_t slot) {
-  const bool stopping = control_->stop.load() != PoolControl::kRun;
-  if (broken_ || (stopping && !work_is_left())) return;
-  try {
-    start_worker(slot);
-  } catch (const Error& e) {
-    start_error_ = e.what();
-    const bool any = std::any_of(members_.begin(), members_.end(),
-                                 [](const Member& member) { return member.process != nullptr; });
-    if (any) {
-      short_of_workers_ = true;  // fewer do the work; the next call tries again
-      return;
-    }
-    give_up(std::make_exception_ptr(WorkerLost(fmt::format(
-        "all workers of the pool died and none could be started again: {}", start_error_))));
-  }
-}
-
-void PoolCore::fill_up() {
-  if (!std::exchange(short_of_workers_, false)) return;
-  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
-    if (!members_[slot].process) replace(slot);
-  }
-}
-
-bool PoolCore::work_is_left() const {
-  return std::any_of(active_.begin(), active_.end(),
-                     [](PoolJob* job) { return !job->owner.finished(); });
-}
-
-void PoolCore::give_up(std::exception_ptr reason) {
-  if (!broken_) broken_ = std::move(reason);
-  for (PoolJob* job : active_) cancel_job(*job);
-}
-
-void PoolCore::cancel_job(PoolJob& job) {
-  job.header->cancelled.store(1);
-  job.owner.cancel();
-  wake_owner(*job.header);
 }
 
 // --- jobs ------------------------------------------------------------------------------------

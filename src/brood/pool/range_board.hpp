@@ -1,5 +1,6 @@
 // Layer: pool
 // The shared half of a job: which items are whose, and what became of each.
+// Length: one algorithm, whose steps are argued against each other.
 #pragma once
 
 #include <algorithm>

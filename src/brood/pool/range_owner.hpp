@@ -1,5 +1,6 @@
 // Layer: pool
 // The owner's half of a job: hands out the items, recovers those of the dead, sees the end.
+// Length: one algorithm, whose steps are argued against each other.
 #pragma once
 
 #include <brood/pool/range_board.hpp>
