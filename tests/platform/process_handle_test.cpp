@@ -166,12 +166,24 @@ TEST_F(ProcessHandleTest, TheKernelRemembersTheExitCode) {
   const ProcessHandle second = ProcessHandle::open(killed.pid());
   EXPECT_EQ(first.exit_code_from_kernel(), std::nullopt) << "it runs";
   go.open();
+  ASSERT_TRUE(first.wait_ended(patience()));
+  EXPECT_EQ(first.exit_code_from_kernel(), 9) << "nobody has reaped it yet";
+  killed.signal(SIGKILL);
+  ASSERT_TRUE(second.wait_ended(patience()));
+  EXPECT_EQ(second.exit_code_from_kernel(), -SIGKILL);
   EXPECT_EQ(exits.wait(), 9);
   killed.kill();
   const auto code = first.exit_code_from_kernel();
   if (!code) GTEST_SKIP() << "this kernel does not tell (it takes Linux 6.15)";
   EXPECT_EQ(*code, 9);
   EXPECT_EQ(second.exit_code_from_kernel(), -SIGKILL);
+}
+
+TEST_F(ProcessHandleTest, OneThatCouldNotBeOpenedInTimeHasEnded) {
+  const ProcessHandle ended = ProcessHandle::of_ended();
+  EXPECT_TRUE(ended.valid());
+  EXPECT_TRUE(ended.wait_ended(Deadline::now()));
+  EXPECT_EQ(ended.exit_code_from_kernel(), std::nullopt);
 }
 
 TEST_F(ProcessHandleTest, WhoIsWho) {

@@ -95,9 +95,11 @@ bool Registry::note_ended(Tag tag, int exit_code) noexcept {
 }
 
 void Registry::free(Tag tag) noexcept {
-  if (!change(tag, RecordState::ended, RecordState::free)) {
-    change(tag, RecordState::reserved, RecordState::free);
-  }
+  if (!change(tag, RecordState::ended, RecordState::free)) withdraw(tag);
+}
+
+bool Registry::withdraw(Tag tag) noexcept {
+  return change(tag, RecordState::reserved, RecordState::free);
 }
 
 std::optional<RecordWord> Registry::word(Tag tag) const noexcept {

@@ -95,6 +95,9 @@ class Registry {
   /// started.
   void free(Tag tag) noexcept;
 
+  /// As free() for one that nobody has joined as; false if somebody has.
+  bool withdraw(Tag tag) noexcept;
+
   /// The word of the record, if it still is of this generation.
   [[nodiscard]] std::optional<RecordWord> word(Tag tag) const noexcept;
   [[nodiscard]] RecordState state(Tag tag) const noexcept;

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/single_threaded.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,6 +41,21 @@ constexpr std::uint64_t kPidfdInfoExit = 1U << 3U;
 constexpr std::array kTerminalSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 std::array<struct sigaction, kTerminalSignals.size()> manners_before{};
 
+ExitCode from_status(int status) {
+  return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/// The beginning of a file of /proc, as a string. False when it cannot be read.
+template <std::size_t N>
+bool read_text(const char* path, std::array<char, N>& text) {
+  text.fill('\0');
+  const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const ssize_t got = ::read(fd, text.data(), text.size() - 1);
+  close_fd(fd);
+  return got > 0;
+}
+
 ExitCode from_siginfo(const siginfo_t& info) {
   return info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
 }
@@ -56,6 +73,12 @@ ProcessHandle ProcessHandle::open(int pid) {
   ProcessHandle handle = try_open(pid);
   if (!handle.valid()) throw SystemError("pidfd_open", fmt::format("pid {}", pid), ESRCH);
   return handle;
+}
+
+ProcessHandle ProcessHandle::of_ended() {
+  Fd event(::eventfd(1, EFD_CLOEXEC));
+  if (!event.valid()) throw SystemError("eventfd", "", errno);
+  return ProcessHandle(std::move(event));
 }
 
 ProcessHandle ProcessHandle::open_child(int pid) {
@@ -101,14 +124,37 @@ ProcessHandle::Reap ProcessHandle::reap(ExitCode& code) const {
 }
 
 std::optional<ExitCode> ProcessHandle::exit_code_from_kernel() const {
+  // Before it is reaped /proc knows, afterwards the descriptor.
+  if (const std::optional<ExitCode> code = exit_code_of_zombie()) return code;
   PidfdInfo info{};
   info.mask = kPidfdInfoExit;
   const unsigned long request = _IOWR(0xFF, 11, PidfdInfo);
   if (::ioctl(fd_.get(), request, &info) != 0 || (info.mask & kPidfdInfoExit) == 0) {
     return std::nullopt;
   }
-  const int status = info.exit_code;
-  return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+  return from_status(info.exit_code);
+}
+
+std::optional<ExitCode> ProcessHandle::exit_code_of_zombie() const {
+  std::array<char, 64> path{};
+  std::array<char, 1024> text{};
+  fmt::format_to_n(path.data(), path.size() - 1, "/proc/self/fdinfo/{}", fd_.get());
+  if (!read_text(path.data(), text)) return std::nullopt;
+  const char* line = std::strstr(text.data(), "\nPid:");
+  const long pid = line != nullptr ? std::strtol(line + std::strlen("\nPid:"), nullptr, 10) : -1;
+  if (pid <= 0) return std::nullopt;
+  path.fill('\0');
+  fmt::format_to_n(path.data(), path.size() - 1, "/proc/{}/stat", pid);
+  if (!read_text(path.data(), text)) return std::nullopt;
+  // proc(5): the state follows the command, the exit status is the 52nd field.
+  const char* at = std::strrchr(text.data(), ')');
+  if (at == nullptr || std::strncmp(at, ") Z", 3) != 0) return std::nullopt;
+  for (int field = 2; at != nullptr && field < 52; ++field) at = std::strchr(at + 1, ' ');
+  if (at == nullptr) return std::nullopt;
+  const int status = static_cast<int>(std::strtol(at, nullptr, 10));
+  // SUBTLE: not reaped even now, so nobody else can have had the number when the file was read.
+  if (::syscall(SYS_pidfd_send_signal, fd_.get(), 0, nullptr, 0U) != 0) return std::nullopt;
+  return from_status(status);
 }
 
 int current_pid() noexcept { return ::getpid(); }
@@ -121,6 +167,18 @@ int fork_process() {
   return pid;
 }
 
+void note_exit_status(std::atomic<std::int32_t>* where) noexcept {
+  static int noted_in = 0;
+  noted_in = ::getpid();
+  ::on_exit(
+      [](int status, void* place) {
+        if (noted_in != ::getpid()) return;  // a fork of the process that is meant
+        // As a parent will see it.
+        static_cast<std::atomic<std::int32_t>*>(place)->store(status & 0xff);
+      },
+      where);
+}
+
 void exit_now(int code) noexcept { ::_exit(code); }
 
 void kill_self() noexcept {
@@ -129,18 +187,12 @@ void kill_self() noexcept {
 }
 
 int thread_count() noexcept {
-  const int fallback = __libc_single_threaded != 0 ? 1 : 2;
-  const int fd = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return fallback;
-  std::array<char, 1024> text{};
-  const ssize_t got = ::read(fd, text.data(), text.size() - 1);
-  close_fd(fd);
-  if (got <= 0) return fallback;
-  // proc(5): the command, in parentheses, may hold anything; num_threads is the 18th field after.
-  const char* at = std::strrchr(text.data(), ')');
-  for (int field = 2; at != nullptr && field < 20; ++field) at = std::strchr(at + 1, ' ');
-  const long count = at != nullptr ? std::strtol(at, nullptr, 10) : 0;
-  return count > 0 ? static_cast<int>(count) : fallback;
+  // Links of the directory: itself, its parent, and a folder for each thread. No descriptor needed.
+  struct stat tasks {};
+  if (::stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 2) {
+    return static_cast<int>(tasks.st_nlink) - 2;
+  }
+  return __libc_single_threaded != 0 ? 1 : 2;
 }
 
 void set_thread_name(const char* name) noexcept { ::prctl(PR_SET_NAME, name); }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -24,6 +25,8 @@ class ProcessHandle {
   static ProcessHandle open_child(int pid);
   /// Invalid instead of an error when there is no such process any more.
   static ProcessHandle try_open(int pid);
+  /// Of a process that ended before anybody could open it: its descriptor is readable, no more.
+  static ProcessHandle of_ended();
 
   [[nodiscard]] bool valid() const noexcept { return fd_.valid(); }
   /// Becomes readable when the process has ended.
@@ -34,15 +37,17 @@ class ProcessHandle {
   /// Waits until all threads of the process have ended; false at the deadline. The process may be
   /// anybody's child and stays a zombie until its parent reaps it.
   [[nodiscard]] bool wait_ended(Deadline deadline) const;
-  /// For children of this process only: reaps it when it has ended. nullopt while it runs.
-  /// -> kNotAChild when it cannot be reaped here (not a child, or reaped by somebody else).
+  /// For children of this process only: reaps it if it has ended, and sets `code`. `not_a_child` too
+  /// when somebody else has reaped it. Throws SystemError.
   enum class Reap : std::uint8_t { running, reaped, not_a_child };
   Reap reap(ExitCode& code) const;
-  /// Asks the kernel for the exit code of a process that has been reaped by somebody else (Linux
-  /// 6.15 and later); nullopt where it cannot tell.
+  /// Asks the kernel for the exit code of a process that is not this one's child: while nobody has
+  /// reaped it (needs /proc), and afterwards (Linux 6.15 and later); nullopt where it cannot tell.
   [[nodiscard]] std::optional<ExitCode> exit_code_from_kernel() const;
 
  private:
+  [[nodiscard]] std::optional<ExitCode> exit_code_of_zombie() const;
+
   Fd fd_;
 };
 
@@ -52,6 +57,10 @@ int current_tid() noexcept;
 
 /// fork(2): 0 in the child. Throws SystemError.
 int fork_process();
+
+/// From now on, when this process calls exit() or returns from main, its status is stored in `*where`
+/// before anything else happens. Forks of it do not.
+void note_exit_status(std::atomic<std::int32_t>* where) noexcept;
 
 /// Ends this process at once: no destructor, no atexit function, no flush.
 [[noreturn]] void exit_now(int code) noexcept;

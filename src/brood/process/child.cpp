@@ -69,6 +69,7 @@ void run_child(Family& family, Tag tag, StartMethod method) {
   const Tag parent = Tag::from_bits(record.parent);
   if (record.dies_with_parent != 0 && !registry.alive(parent)) exit_now(0);
   own_record = &record;
+  note_exit_status(&record.own_code);
   const std::string name = registry.name(tag);
   set_thread_name(name.c_str());
 
@@ -80,8 +81,8 @@ void run_child(Family& family, Tag tag, StartMethod method) {
     report_uncaught(2, name, current_pid(), error);
   }
   record.started.store(1);
-  record.own_code.store(code);
   if (method == StartMethod::fork) {
+    record.own_code.store(code);
     // What the parent had constructed is the parent's to destroy; what this child wrote is written.
     flush_standard_streams();
     exit_now(code);

@@ -19,8 +19,12 @@ using namespace std::chrono_literals;
 
 /// As Python: the exit code when nobody can say what it was.
 constexpr ExitCode kUnknownExitCode = 255;
-/// How long the watchdog may take to say how a process ended before its own word is taken.
+/// How long the watchdog may take to say how a process ended before others are asked.
 constexpr auto kPatience = 1s;
+/// How long, without a watchdog, whoever inherits the process may take to reap it, at which the
+/// kernel knows how it ended: if the process itself has said so, and if it has not.
+constexpr auto kReapPatience = 100ms;
+constexpr auto kLongReapPatience = 5s;
 
 }  // namespace
 
@@ -136,16 +140,17 @@ bool ChildProcess::settle() {
   }
   if (record.started.load() != 0) free_blocks();
   if (!process_.wait_ended(Deadline::now())) return false;
-  // It is gone, and the fork server, its parent, has not said how. That one may be about to; or it
-  // is dead or stopped. The kernel knows, where it is recent; then the child's own last word counts.
+  // It is gone, and the fork server, its parent, has not said how: it may be about to, or it is dead
+  // or stopped. The kernel knows, in most cases; then the child's own last word counts.
   const auto now = Deadline::Clock::now();
   if (!ended_unnoted_) ended_unnoted_ = now;
-  std::optional<ExitCode> code;
-  if (!family_->watched() || now - *ended_unnoted_ >= kPatience) {
-    code = process_.exit_code_from_kernel();
+  std::optional<ExitCode> code = process_.exit_code_from_kernel();
+  const auto waited = now - *ended_unnoted_;
+  if (!code && (!family_->watched() || waited >= kPatience)) {
     const std::int32_t own = record.own_code.load();
-    if (!code && now - *ended_unnoted_ >= kPatience) {
-      code = own == Record::kNoCode ? kUnknownExitCode : own;
+    const bool said = own != Record::kNoCode;
+    if (waited >= (said ? std::chrono::milliseconds(kReapPatience) : kLongReapPatience)) {
+      code = said ? own : kUnknownExitCode;
     }
   }
   if (!code) return false;
@@ -200,7 +205,7 @@ std::optional<ExitCode> ChildProcess::exit_code() {
 void ChildProcess::signal(int number) {
   const std::scoped_lock guard(mutex_);
   require_started("a signal");
-  if (!exit_code_) process_.signal(number);
+  if (!settle()) process_.signal(number);
 }
 
 std::optional<int> ChildProcess::pid() const {

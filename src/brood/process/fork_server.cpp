@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -37,7 +38,7 @@ void ForkServer::start_guardian() {
       watchdog_.abandon();
       run_guardian(family_, tag, server, server_pid);
     }
-    watchdog_.watch(tag, ProcessHandle::open_child(pid), true);
+    watchdog_.watch_child(tag, ProcessHandle::open_child(pid), pid);
     guardian_ = tag;
   } catch (const SystemError& e) {
     // NOTE: no process or descriptor is left for it. The family is watched all the same.
@@ -90,7 +91,7 @@ bool ForkServer::serve_requests() {
       case ServerRequest::Kind::watch:
         if (message.descriptors.size() == 1) {
           watchdog_.watch(Tag::from_bits(request.tag),
-                          ProcessHandle(std::move(message.descriptors[0])), false);
+                          ProcessHandle(std::move(message.descriptors[0])));
         }
         break;
       case ServerRequest::Kind::quit:
@@ -111,6 +112,8 @@ void ForkServer::await_role(Fd channel) noexcept {
   if (message.end || message.size != sizeof request || message.descriptors.empty()) exit_now(0);
   channel.reset();
   restore_terminal_signals();
+  // Where a standard stream is closed, what came may have its number.
+  for (Fd& descriptor : message.descriptors) descriptor = move_high(std::move(descriptor));
   std::array<int, 3> numbers{-1, -1, -1};
   std::size_t next = 1;
   for (std::size_t i = 0; i < numbers.size(); ++i) {
@@ -178,7 +181,7 @@ void ForkServer::start(const ServerRequest& request, Message& message) {
     Spare used = std::exchange(spare_, Spare());
     watchdog_.poller().remove(used.process.descriptor());
     handle[0] = used.process.descriptor();  // which stays open: it is the watchdog's from now on
-    watchdog_.watch(Tag::from_bits(request.tag), std::move(used.process), true);
+    watchdog_.watch_child(Tag::from_bits(request.tag), std::move(used.process), used.pid);
     reply.pid = used.pid;
   } catch (const SystemError& e) {
     reply.error = e.code().value();

@@ -49,11 +49,18 @@ void find_winner(Family& family, Tag tag, Launched& launched) {
     family.sleep(glance, words, Deadline::never());
   }
   const int pid = record.pid.load();
-  if (pid == launched.pid || !family.registry().alive(tag)) return;
-  ProcessHandle process = ProcessHandle::try_open(pid);
-  if (process.valid() && family.registry().alive(tag)) {
-    launched = {.process = std::move(process), .pid = pid, .own_child = false};
+  if (pid == launched.pid) return;
+  launched.pid = pid;
+  if (family.registry().alive(tag)) {
+    launched.process = ProcessHandle::try_open(pid);
+    if (launched.process.valid() && family.registry().alive(tag)) return;
   }
+  // It has ended already, and its parent, which would have said how, is gone.
+  const std::int32_t said = record.own_code.load();
+  constexpr int kUnknownExitCode = 255;
+  family.registry().note_ended(tag, said == Record::kNoCode ? kUnknownExitCode : said);
+  announce(family.segment().header());
+  launched.process = ProcessHandle::of_ended();
 }
 
 }  // namespace
@@ -90,6 +97,11 @@ Launched launch_by_forkserver(Family& family, Tag tag) {
     Launched launched{
         .process = ProcessHandle(std::move(process)), .pid = reply.pid, .own_child = false};
     if (attempt > 0) find_winner(family, tag, launched);
+    return launched;
+  }
+  if (!family.registry().withdraw(tag)) {
+    Launched launched;
+    find_winner(family, tag, launched);  // one of the attempts was successful
     return launched;
   }
   throw StartError(

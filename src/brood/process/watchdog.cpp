@@ -37,7 +37,7 @@ Watchdog::Watchdog(Family& family) : family_(family) {
     if (tag == root || tag == family.self() || word.state != RecordState::live) return;
     ProcessHandle process = ProcessHandle::try_open(family.registry().record(tag).pid.load());
     if (process.valid() && family.registry().alive(tag)) {
-      watch(tag, std::move(process), false);
+      watch(tag, std::move(process));
     } else {
       pending_.push_back(tag);
       if (family.registry().record(tag).role == static_cast<std::uint32_t>(Role::watchdog)) {
@@ -57,9 +57,11 @@ std::vector<std::uint64_t> Watchdog::wait() {
   return keys;
 }
 
-void Watchdog::watch(Tag tag, ProcessHandle process, bool own_child) {
+void Watchdog::watch(Tag tag, ProcessHandle process) { watch_child(tag, std::move(process), 0); }
+
+void Watchdog::watch_child(Tag tag, ProcessHandle process, int pid) {
   poller_.add(process.descriptor(), tag.bits());
-  watched_[tag.bits()] = {std::move(process), own_child};
+  watched_[tag.bits()] = {std::move(process), pid};
 }
 
 void Watchdog::handle(std::uint64_t key) {
@@ -74,6 +76,11 @@ void Watchdog::handle(std::uint64_t key) {
   watched_.erase(found);
   poller_.remove(watched.process.descriptor());
   note_end(tag, watched);
+  if (family_.registry().alive(tag)) {
+    // Another child won the record: what is the member's stays the member's.
+    ProcessHandle member = ProcessHandle::try_open(family_.registry().record(tag).pid.load());
+    if (member.valid() && family_.registry().alive(tag)) return watch(tag, std::move(member));
+  }
   pending_.push_back(tag);
   clean_up_pending();
 }
@@ -81,10 +88,10 @@ void Watchdog::handle(std::uint64_t key) {
 void Watchdog::note_end(Tag tag, Watched& watched) {
   Registry& registry = family_.registry();
   ExitCode code = kUnknownExitCode;
-  if (watched.own_child) {
+  if (watched.child_pid != 0) {
     watched.process.reap(code);
-    // A member that lives in spite of this end is another child which won the same record.
-    if (registry.alive(tag)) return;
+    const int member = registry.record(tag).pid.load();
+    if (registry.word(tag) && member != 0 && member != watched.child_pid) return;
     registry.note_ended(tag, code);
   }
   const std::optional<RecordWord> word = registry.word(tag);
@@ -138,7 +145,7 @@ void Watchdog::kill_family() {
     const auto next = std::next(entry);
     if (is_watchdog(Tag::from_bits(entry->first))) {
       auto taken = watched_.extract(entry);
-      if (taken.mapped().own_child) guardians.insert(std::move(taken));
+      if (taken.mapped().child_pid != 0) guardians.insert(std::move(taken));
     }
     entry = next;
   }
@@ -146,7 +153,7 @@ void Watchdog::kill_family() {
     for (auto& [bits, watched] : watched_) watched.process.signal(SIGKILL);
     for (auto& [bits, watched] : watched_) {
       static_cast<void>(watched.process.wait_ended(Deadline::never()));
-      if (watched.own_child) note_end(Tag::from_bits(bits), watched);
+      if (watched.child_pid != 0) note_end(Tag::from_bits(bits), watched);
     }
     watched_.clear();
     // Those whose starter had no time to tell; they may have started others meanwhile.
@@ -156,7 +163,7 @@ void Watchdog::kill_family() {
       any = true;
       ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
       if (process.valid() && registry.alive(tag)) {
-        watched_[tag.bits()] = {std::move(process), false};
+        watched_[tag.bits()] = {std::move(process), 0};
       }
     });
   }

@@ -27,8 +27,11 @@ class Watchdog {
   std::vector<std::uint64_t> wait();
   void handle(std::uint64_t key);
 
-  /// Watches one more process; `own_child`: it is this process's to reap.
-  void watch(Tag tag, ProcessHandle process, bool own_child);
+  /// Watches one more process.
+  void watch(Tag tag, ProcessHandle process);
+  /// The same for a child of this process, which it reaps. If another process joins the family as
+  /// `tag` (see launch_by_forkserver), this child's end is not the member's.
+  void watch_child(Tag tag, ProcessHandle process, int pid);
 
   [[nodiscard]] bool root_is_gone() const { return root_gone_; }
   /// Ends every member but the root and this process, and returns when they are gone.
@@ -41,7 +44,7 @@ class Watchdog {
  private:
   struct Watched {
     ProcessHandle process;
-    bool own_child = false;
+    int child_pid = 0;  // 0: not this process's to reap
   };
 
   void note_end(Tag tag, Watched& watched);
