@@ -142,10 +142,12 @@ TEST(WaitReadable, WaitsUntilTheDeadlineOrAByte) {
 TEST(WaitReadable, GoesOnAfterASignal) {
   if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
   const Fd fd = event();
-  static const Gate handled;
+  const Gate handled;
+  static const Gate* in_handler = nullptr;
+  in_handler = &handled;
   Forked child([&] {
     struct sigaction action {};
-    action.sa_handler = [](int) { handled.open(); };
+    action.sa_handler = [](int) { in_handler->open(); };
     ASSERT_EQ(::sigaction(SIGUSR1, &action, nullptr), 0);
     handled.open();
     EXPECT_TRUE(wait_readable(fd.get(), patience()));

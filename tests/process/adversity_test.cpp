@@ -107,7 +107,9 @@ TEST_P(AdversityTest, FewProcesses) {
     if (outcome == Outcome::cannot_prepare) {
       GTEST_SKIP() << "another user may not run programs of this folder";
     }
-    if (most == 1) EXPECT_EQ(outcome, Outcome::fails_clearly);
+    if (most == 1) {
+      EXPECT_EQ(outcome, Outcome::fails_clearly);
+    }
   }
 }
 
