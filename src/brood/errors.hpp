@@ -112,10 +112,10 @@ class SystemError : public Error {
 
 /// An exception of another process, as data.
 struct RemoteFailure {
-  std::string type;                     ///< readable: "std::out_of_range", "int"
-  std::string message;                  ///< its what(); empty where it has none
-  std::vector<std::string> stack = {};  ///< "function(args) at file.cpp:12 (module+0x1f)",
-                                        ///< innermost first; from where it was thrown
+  std::string type;                        ///< readable: "std::out_of_range", "int"
+  std::string message;                     ///< its what(); empty where it has none
+  std::vector<std::string> stack = {};     ///< "function(args) at file.cpp:12 (module+0x1f)",
+                                           ///< innermost first; from where it was thrown
   std::vector<RemoteFailure> causes = {};  ///< what std::throw_with_nested kept
   std::string process = {};                ///< "brood-worker-2 (pid 123)"; empty when not known
   std::optional<std::size_t> item = {};    ///< index of the input that was being computed

@@ -21,9 +21,10 @@ namespace brood {
 ///
 /// As std::future: get() once, then it is not valid() any more; move-only; used by one thread at a
 /// time. The result lies in the family's shared memory until get() decodes it, in the thread that
-/// asks. If the worker dies, get() throws WorkerCrashed; if the pool is terminated, TaskCancelled. It
-/// outlives the pool. In a forked copy of its process it is inert. Memory ordering: what the task
-/// did is visible after get() or wait() returned. Destroying it does not wait nor cancel the task.
+/// asks. If the worker dies, get() throws WorkerCrashed; if the pool is terminated, TaskCancelled.
+/// It outlives the pool. In a forked copy of its process it is inert. Memory ordering: what the
+/// task did is visible after get() or wait() returned. Destroying it does not wait nor cancel the
+/// task.
 template <class R>
 class [[nodiscard]] Future {
  public:

@@ -40,9 +40,9 @@ struct ProcessOptions {
 ///
 /// The callable and its arguments are encoded by the constructor; what cannot cross to another
 /// process is refused by the compiler. The function's result is dropped. The child exits with 0
-/// after it returned, with 1 after an exception left it, which is reported on stderr with its stack;
-/// or as exit() and signals say. Its working directory, environment and standard streams are the
-/// starter's at the time of start().
+/// after it returned, with 1 after an exception left it, which is reported on stderr with its
+/// stack; or as exit() and signals say. Its working directory, environment and standard streams are
+/// the starter's at the time of start().
 ///
 /// | state    | start      | join             | exitcode | is_alive | close      | destructor   |
 /// | -------- | ---------- | ---------------- | -------- | -------- | ---------- | ------------ |
@@ -63,9 +63,8 @@ class Process {
   /// Takes the callable and its arguments. Throws StateError without a Runtime while other threads
   /// run; SharedMemoryFull.
   template <class F, class... Args>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, ProcessOptions> &&
-             !std::is_same_v<std::remove_cvref_t<F>, Process>)
-  explicit Process(F&& f, Args&&... args)
+  requires(!std::is_same_v<std::remove_cvref_t<F>, ProcessOptions> &&
+           !std::is_same_v<std::remove_cvref_t<F>, Process>) explicit Process(F&& f, Args&&... args)
       : Process(ProcessOptions{}, std::forward<F>(f), std::forward<Args>(args)...) {}
 
   template <class F, class... Args>
@@ -80,9 +79,9 @@ class Process {
     detail::encode_callable(sink, function);
     detail::encode(sink, arguments);
     const std::size_t bytes = sink.written();
-    make(family, std::move(options), detail::thunk_id<&run<Function, Arguments>,
-                                                      detail::ThunkKind::process>(),
-         sink.release(), bytes);
+    make(family, std::move(options),
+         detail::thunk_id<&run<Function, Arguments>, detail::ThunkKind::process>(), sink.release(),
+         bytes);
   }
 
   Process(Process&&) noexcept = default;
@@ -90,8 +89,8 @@ class Process {
   Process& operator=(Process&& other) noexcept;
   ~Process();
 
-  /// Starts the child, once. Throws StateError when it was started before, StartError when it cannot
-  /// be started, SystemError. Returns when the child exists, not when its function runs.
+  /// Starts the child, once. Throws StateError when it was started before, StartError when it
+  /// cannot be started, SystemError. Returns when the child exists, not when its function runs.
   Process& start();
 
   /// Waits until the child has ended. Throws StateError before start().

@@ -110,9 +110,11 @@ TEST_P(PoolCallsTest, AnySizedRangeWillDo) {
             (std::vector<std::string>{"one!", "two!"}));
   EXPECT_EQ(pool.map([](bool b) { return !b; }, std::vector<bool>{true, false, true}),
             (std::vector<bool>{false, true, false}));
-  EXPECT_EQ(pool.map([](const std::pair<const std::string, int>& entry) {
-              return entry.first + std::to_string(entry.second);
-            }, std::map<std::string, int>{{"b", 2}, {"a", 1}}),
+  EXPECT_EQ(pool.map(
+                [](const std::pair<const std::string, int>& entry) {
+                  return entry.first + std::to_string(entry.second);
+                },
+                std::map<std::string, int>{{"b", 2}, {"a", 1}}),
             (std::vector<std::string>{"a1", "b2"}));
 }
 
@@ -187,9 +189,9 @@ TEST_P(PoolCallsTest, AnyCallableWillDo) {
             (std::vector<std::string>{"m", "n"}));
   EXPECT_EQ(pool.map(&Model::run, std::vector<Model>{model, {1, "n"}}, xs),
             (std::vector<double>{3, 2}));
-  EXPECT_EQ(pool.map(brood::bind([](const std::vector<int>& table, int n) {
-                       return table[static_cast<std::size_t>(n)];
-                     }, std::vector<int>{7, 8, 9}),
+  EXPECT_EQ(pool.map(brood::bind([](const std::vector<int>& table,
+                                    int n) { return table[static_cast<std::size_t>(n)]; },
+                                 std::vector<int>{7, 8, 9}),
                      std::vector<int>{2, 0}),
             (std::vector<int>{9, 7}));
   EXPECT_EQ(pool.apply(add, 2, 3), 5);
@@ -218,9 +220,11 @@ TEST_P(PoolCallsTest, StarmapUnpacksPairsTuplesAndArrays) {  // [test_starmap]
   for (const auto& [a, b] : pairs) sums.push_back(a + b);
   EXPECT_EQ(pool.starmap(add, pairs), sums);
   EXPECT_EQ(pool.with({.chunk = 17}).starmap(add, pairs), sums);
-  EXPECT_EQ(pool.starmap([](std::string s, int n, double d) {
-              return s + std::to_string(n) + std::to_string(static_cast<int>(d));
-            }, std::list<std::tuple<std::string, int, double>>{{"a", 1, 2.5}, {"b", 3, 4.5}}),
+  EXPECT_EQ(pool.starmap(
+                [](std::string s, int n, double d) {
+                  return s + std::to_string(n) + std::to_string(static_cast<int>(d));
+                },
+                std::list<std::tuple<std::string, int, double>>{{"a", 1, 2.5}, {"b", 3, 4.5}}),
             (std::vector<std::string>{"a12", "b34"}));
   EXPECT_EQ(pool.starmap(add, std::array<std::tuple<int, int>, 1>{{{4, 5}}}),
             (std::vector<int>{9}));
@@ -271,8 +275,8 @@ TEST_P(PoolCallsTest, FuturesMayBeDroppedAndFetchedInAnyOrder) {
   Pool pool({.workers = 2});
   std::vector<std::optional<brood::Future<std::string>>> futures;
   for (int i = 0; i < 2000; ++i) {
-    futures.emplace_back(pool.submit(
-        [](int n) { return std::string(static_cast<std::size_t>(n % 200), 'x'); }, i));
+    futures.emplace_back(
+        pool.submit([](int n) { return std::string(static_cast<std::size_t>(n % 200), 'x'); }, i));
   }
   for (std::size_t i = 0; i < futures.size(); i += 2) futures[i].reset();
   for (std::size_t i = futures.size(); i-- > 0;) {
@@ -344,12 +348,14 @@ TEST_P(PoolCallsTest, ProgressCountsToTheEnd) {
 TEST_P(PoolCallsTest, WhatProgressThrowsEndsTheCall) {
   Pool pool({.workers = 2});
   const std::string go = dir_.file("go");
-  const auto hold = brood::bind([](std::string sign, int n) {
-    await_sign(sign);
-    return n;
-  }, go);
-  const auto caller = pool.with(
-      {.progress = [](std::size_t, std::size_t) { throw BadInput("stop it"); }});
+  const auto hold = brood::bind(
+      [](std::string sign, int n) {
+        await_sign(sign);
+        return n;
+      },
+      go);
+  const auto caller =
+      pool.with({.progress = [](std::size_t, std::size_t) { throw BadInput("stop it"); }});
   EXPECT_THROW(caller.map(hold, first_integers(1000)), BadInput);
   give_sign(go);
   EXPECT_EQ(pool.map(twice, first_integers(100)), doubled(100));
@@ -416,8 +422,7 @@ TEST(PoolThreadsTest, SeveralThreadsMayWaitForTasksOfOneBatch) {
     for (int t = 0; t < 2; ++t) {
       auto future = std::make_shared<brood::Future<int>>(
           pool.submit(hold, dir.file("go" + std::to_string(t)), t + 1));
-      threads.emplace_back(
-          [&got, t, future] { got[static_cast<std::size_t>(t)] = future->get(); });
+      threads.emplace_back([&got, t, future] { got[static_cast<std::size_t>(t)] = future->get(); });
     }
     give_sign(dir.file("go1"));
     give_sign(dir.file("go0"));
@@ -433,21 +438,24 @@ TEST(PoolForkedTest, ACopyInAForkedChildRefusesAndDoesNoHarm) {
   Pool pool({.workers = 2, .start_method = StartMethod::fork});
   brood::Future<int> future = pool.submit(twice, 4);
   inherited_pool = &pool;
-  brood::Process child({.start_method = StartMethod::fork}, [](std::string path) {
-    const Pool& copy = *inherited_pool;
-    std::string text;
-    const auto note = [&](const std::exception_ptr& error) {
-      text += is_a<brood::StateError>(error) ? "refused " : "NOT REFUSED ";
-    };
-    note(thrown_by([&] { copy.map(twice, first_integers(3)); }));
-    note(thrown_by([&] { copy.apply(twice, 1); }));
-    note(thrown_by([&] { static_cast<void>(copy.worker_pids()); }));
-    note(thrown_by([&] { inherited_pool->close(); }));
-    note(thrown_by([&] { inherited_pool->join(); }));
-    inherited_pool->terminate();
-    Pool moved = std::move(*inherited_pool);  // destroyed here
-    write_file(path, text);
-  }, dir.file("said"));
+  brood::Process child(
+      {.start_method = StartMethod::fork},
+      [](std::string path) {
+        const Pool& copy = *inherited_pool;
+        std::string text;
+        const auto note = [&](const std::exception_ptr& error) {
+          text += is_a<brood::StateError>(error) ? "refused " : "NOT REFUSED ";
+        };
+        note(thrown_by([&] { copy.map(twice, first_integers(3)); }));
+        note(thrown_by([&] { copy.apply(twice, 1); }));
+        note(thrown_by([&] { static_cast<void>(copy.worker_pids()); }));
+        note(thrown_by([&] { inherited_pool->close(); }));
+        note(thrown_by([&] { inherited_pool->join(); }));
+        inherited_pool->terminate();
+        Pool moved = std::move(*inherited_pool);  // destroyed here
+        write_file(path, text);
+      },
+      dir.file("said"));
   child.start().join();
   EXPECT_EQ(child.exitcode(), 0);
   EXPECT_EQ(read_file(dir.file("said")), "refused refused refused refused refused ");
@@ -471,9 +479,9 @@ TEST_P(PoolCallsTest, CallsThatFailGiveTheirMemoryBack) {
   Pool pool({.workers = 2});
   const auto& extents = brood::detail::Family::require()->segment().extents();
   const auto input = std::views::iota(0, 20'000) | std::views::transform([](int n) {
-    if (n == 19'999) throw BadInput("the input itself");
-    return std::string(100, 'x');
-  });
+                       if (n == 19'999) throw BadInput("the input itself");
+                       return std::string(100, 'x');
+                     });
   EXPECT_THROW(pool.map(shout, input), BadInput);
   EXPECT_EQ(pool.apply(twice, 1), 2);
   const std::size_t before = extents.used_bytes();

@@ -72,10 +72,14 @@ struct Row {
   const char* said;
 };
 constexpr Row kRows[] = {
-    {Deed::sigkill, SIGKILL, 0, "SIGKILL"}, {Deed::sigterm, SIGTERM, 0, "SIGTERM"},
-    {Deed::exit_zero, 0, 0, "exit"},        {Deed::exit_three, 0, 3, "3"},
-    {Deed::leave, 0, 4, "4"},               {Deed::abort, SIGABRT, 0, "SIGABRT"},
-    {Deed::segfault, SIGSEGV, 0, "SIGSEGV"}, {Deed::divide, SIGFPE, 0, "SIGFPE"},
+    {Deed::sigkill, SIGKILL, 0, "SIGKILL"},
+    {Deed::sigterm, SIGTERM, 0, "SIGTERM"},
+    {Deed::exit_zero, 0, 0, "exit"},
+    {Deed::exit_three, 0, 3, "3"},
+    {Deed::leave, 0, 4, "4"},
+    {Deed::abort, SIGABRT, 0, "SIGABRT"},
+    {Deed::segfault, SIGSEGV, 0, "SIGSEGV"},
+    {Deed::divide, SIGFPE, 0, "SIGFPE"},
 };
 
 constexpr int kItems = 20;
@@ -110,9 +114,9 @@ TEST_P(PoolFailuresTest, ADeathCostsTheItemAndNothingElse) {
     Pool pool({.workers = workers});
     for (const Row& row : kRows) {
       SCOPED_TRACE(testing::Message() << workers << " workers, " << row.said);
-      const auto outcomes = pool.with({.chunk = row.exit_code == 3 ? std::size_t{7} : 0})
-                                .try_map(brood::bind(do_it_at_five, row.deed),
-                                         std::views::iota(0, kItems));
+      const auto outcomes =
+          pool.with({.chunk = row.exit_code == 3 ? std::size_t{7} : 0})
+              .try_map(brood::bind(do_it_at_five, row.deed), std::views::iota(0, kItems));
       ASSERT_EQ(outcomes.size(), static_cast<std::size_t>(kItems));
       for (int i = 0; i < kItems; ++i) {
         const auto& outcome = outcomes[static_cast<std::size_t>(i)];
@@ -205,17 +209,18 @@ TEST_P(PoolFailuresTest, RetriesComputeAnItemAgain) {
       thrown_by([&] { pool.with({.retries = 2}).map(always, first_integers(10)); }));
   EXPECT_EQ(crash.attempt(), 3u);
   EXPECT_EQ(crash.item(), 4u);
-  auto task = pool.with({.retries = 1}).submit(
-      [](std::string path) {
-        give_sign(path);
-        if (read_file(path).size() < 2) ::raise(SIGKILL);
-        return 9;
-      },
-      dir_.file("task"));
+  auto task = pool.with({.retries = 1})
+                  .submit(
+                      [](std::string path) {
+                        give_sign(path);
+                        if (read_file(path).size() < 2) ::raise(SIGKILL);
+                        return 9;
+                      },
+                      dir_.file("task"));
   EXPECT_EQ(task.get(), 9);
   // An exception is an answer: it is not asked again.
-  const auto throws = brood::bind([](std::string path, int) { give_sign(path), throw BadInput(""); },
-                                  dir_.file("throws"));
+  const auto throws = brood::bind(
+      [](std::string path, int) { give_sign(path), throw BadInput(""); }, dir_.file("throws"));
   EXPECT_THROW(pool.with({.retries = 5}).map(throws, first_integers(1)), BadInput);
   EXPECT_EQ(read_file(dir_.file("throws")).size(), 1u);
 }
@@ -324,8 +329,8 @@ TEST_P(PoolFailuresTest, ExceptionsKnowWhereTheyCameFrom) {  // [test_traceback]
 TEST_P(PoolFailuresTest, EachFailureIsAnExceptionOfItsOwn) {
   // [test_broken_process_pool_traceback]
   Pool pool({.workers = 2});
-  const auto outcomes = pool.try_map([](int n) { throw BadInput(std::to_string(n)); },
-                                     first_integers(500));
+  const auto outcomes =
+      pool.try_map([](int n) { throw BadInput(std::to_string(n)); }, first_integers(500));
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     EXPECT_EQ(message_of(outcomes[i].error()), std::to_string(i));
   }
@@ -333,8 +338,9 @@ TEST_P(PoolFailuresTest, EachFailureIsAnExceptionOfItsOwn) {
 
 TEST_P(PoolFailuresTest, AHugeMessageArrivesCutButWhole) {
   Pool pool({.workers = 2});
-  const auto shouts = [](int n) { throw BadInput(std::string(std::size_t{4} << 20U, 'x') +
-                                                 std::to_string(n)); };
+  const auto shouts = [](int n) {
+    throw BadInput(std::string(std::size_t{4} << 20U, 'x') + std::to_string(n));
+  };
   for (int i = 0; i < 3; ++i) {
     const std::string text = message_of(thrown_by([&] { pool.map(shouts, first_integers(3)); }));
     EXPECT_TRUE(text.starts_with("xxxx")) << text.substr(0, 100);
@@ -435,7 +441,8 @@ TEST_P(PoolFailuresTest, AResultThatCannotBeWrittenFailsItsItem) {
   for (const How how : {How::raise, How::leave, How::die}) {
     SCOPED_TRACE(static_cast<int>(how));
     const auto make = brood::bind(make_tricky, Where::save, how, ::getpid());
-    for (int round = 0; round < (how == How::raise ? 20 : 1); ++round) {  // [test_unpickleable_result]
+    for (int round = 0; round < (how == How::raise ? 20 : 1);
+         ++round) {  // [test_unpickleable_result]
       expect_one_bad(pool.try_map(make, first_integers(kItems)), how);
     }
     expect_bad_task(pool.submit(make, kBad), how);
@@ -480,9 +487,8 @@ TEST_P(PoolFailuresTest, ACrashInTheMiddleOfMegabytesLosesOnlyThem) {  // [test_
   Pool pool({.workers = 2});
   const auto big = brood::bind(
       [](int owner, int n) {
-        return std::vector<Tricky>(
-            200'000, make_tricky(Where::nowhere, How::die, owner, 1))[0]
-                   .value == 1
+        return std::vector<Tricky>(200'000, make_tricky(Where::nowhere, How::die, owner, 1))[0]
+                           .value == 1
                    ? std::pair(std::string(std::size_t{4} << 20U, 'x'),
                                make_tricky(Where::save, How::die, owner, n))
                    : std::pair(std::string(), Tricky{});

@@ -168,8 +168,8 @@ TEST_P(PoolImapTest, MayBeLeftEarly) {
 TEST_P(PoolImapTest, SeveralMayRunAtOnce) {
   Pool pool({.workers = 2});
   auto odd = pool.imap(twice, std::views::iota(0, 50));
-  auto even = pool.imap(brood::bind([](int by, int n) { return by * n; }, 3),
-                        std::views::iota(0, 50));
+  auto even =
+      pool.imap(brood::bind([](int by, int n) { return by * n; }, 3), std::views::iota(0, 50));
   auto a = odd.begin();
   auto b = even.begin();
   for (int i = 0; i < 50; ++i, ++a, ++b) {
@@ -205,10 +205,8 @@ TEST_P(PoolImapTest, TheInputMayBeATemporaryOfAnyKind) {
   for (const std::string& s : pool.imap(shout, kept)) got.push_back(s);
   EXPECT_EQ(got, (std::vector<std::string>{"a!", "b!", "c!", "d!"}));
   int calls = 0;
-  for ([[maybe_unused]] int n : pool.imap(twice, std::views::iota(0, 10) |
-                                                     std::views::filter([](int x) {
-                                                       return x % 2 == 1;
-                                                     }))) {
+  for ([[maybe_unused]] int n : pool.imap(
+           twice, std::views::iota(0, 10) | std::views::filter([](int x) { return x % 2 == 1; }))) {
     ++calls;
   }
   EXPECT_EQ(calls, 5);

@@ -74,10 +74,13 @@ TEST_P(PoolInitializerTest, ItsExceptionIsThePoolsAndNothingIsLeft) {  // [TestP
   for (const int workers : {1, 2, 5}) {
     SCOPED_TRACE(workers);
     const auto error = thrown_by([&] {
-      Pool pool({.workers = workers, .initializer = brood::bind([](std::string path) {
-        give_sign(path);
-        throw BadInput("no model here");
-      }, log)});
+      Pool pool({.workers = workers,
+                 .initializer = brood::bind(
+                     [](std::string path) {
+                       give_sign(path);
+                       throw BadInput("no model here");
+                     },
+                     log)});
     });
     EXPECT_EQ(as<BadInput>(error).what(), std::string("no model here"));
     try {
@@ -94,12 +97,16 @@ TEST_P(PoolInitializerTest, ItsExceptionIsThePoolsAndNothingIsLeft) {  // [TestP
 TEST_P(PoolInitializerTest, ACrashInItIsAClearErrorAndNoEndlessRespawn) {
   const std::string log = dir_.file("log");
   const auto error = thrown_by([&] {
-    Pool pool({.workers = 2, .name = "doomed", .initializer = brood::bind([](std::string path) {
-      give_sign(path);
-      const rlimit none{0, 0};
-      ::setrlimit(RLIMIT_CORE, &none);
-      std::abort();
-    }, log)});
+    Pool pool({.workers = 2,
+               .name = "doomed",
+               .initializer = brood::bind(
+                   [](std::string path) {
+                     give_sign(path);
+                     const rlimit none{0, 0};
+                     ::setrlimit(RLIMIT_CORE, &none);
+                     std::abort();
+                   },
+                   log)});
   });
   ASSERT_TRUE(is_a<brood::WorkerLost>(error)) << message_of(error);
   EXPECT_NE(message_of(error).find("doomed-"), std::string::npos) << message_of(error);
@@ -112,9 +119,12 @@ TEST_P(PoolInitializerTest, ACrashInItIsAClearErrorAndNoEndlessRespawn) {
 
 TEST_P(PoolInitializerTest, OneThatFailsLaterBreaksThePoolWithItsException) {
   // It succeeds until a sign is given, then fails in a replacement.
-  Pool pool({.workers = 2, .initializer = brood::bind([](std::string sign) {
-    if (sign_given(sign)) throw BadInput("the model is gone");
-  }, dir_.file("gone"))});
+  Pool pool({.workers = 2,
+             .initializer = brood::bind(
+                 [](std::string sign) {
+                   if (sign_given(sign)) throw BadInput("the model is gone");
+                 },
+                 dir_.file("gone"))});
   EXPECT_EQ(pool.apply([] { return 1; }), 1);
   give_sign(dir_.file("gone"));
   const auto crashed = thrown_by([&] { pool.apply([] { ::raise(SIGKILL); }); });

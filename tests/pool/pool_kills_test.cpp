@@ -81,14 +81,14 @@ TEST_P(PoolKillsTest, AllBusyWorkersAtOnceCostTheirItems) {
     };
     std::vector<brood::Future<int>> futures;
     for (int i = 0; i < 3 * workers; ++i) futures.push_back(pool.submit(hold, busy, go, i));
-    ASSERT_TRUE(eventually(
-        [&] { return read_file(busy).size() == static_cast<std::size_t>(workers); }));
+    ASSERT_TRUE(
+        eventually([&] { return read_file(busy).size() == static_cast<std::size_t>(workers); }));
     give_sign(go);
     for (const int pid : pool.worker_pids()) ::kill(pid, SIGKILL);
     int crashed = 0;
     for (int i = 0; i < 3 * workers; ++i) {
-      const std::exception_ptr error = thrown_by(
-          [&] { EXPECT_EQ(futures[static_cast<std::size_t>(i)].get(), i); });
+      const std::exception_ptr error =
+          thrown_by([&] { EXPECT_EQ(futures[static_cast<std::size_t>(i)].get(), i); });
       if (!error) continue;
       ++crashed;
       EXPECT_EQ(as<WorkerCrashed>(error).signal(), SIGKILL);
@@ -272,7 +272,8 @@ TEST_P(PoolKillsTest, AWorkerThatCannotBeReplacedIsLaterOn) {
   const std::vector<int> pids = pool.worker_pids();
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
   ::kill(pids[0], SIGKILL);
-  while (::kill(pids[0], 0) == 0 && pool.worker_pids().size() == 2) std::this_thread::sleep_for(1ms);
+  while (::kill(pids[0], 0) == 0 && pool.worker_pids().size() == 2)
+    std::this_thread::sleep_for(1ms);
   const auto results = pool.map(same, first_integers(100));
   const std::size_t left = pool.worker_pids().size();
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);

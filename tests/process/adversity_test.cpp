@@ -31,7 +31,8 @@ class AdversityTest : public EveryStartMethod {
  protected:
   void SetUp() override {
     EveryStartMethod::SetUp();
-    if (kAddressSanitizer && !IsSkipped()) GTEST_SKIP() << "the sanitizer needs what is denied here";
+    if (kAddressSanitizer && !IsSkipped())
+      GTEST_SKIP() << "the sanitizer needs what is denied here";
   }
 
   enum class Outcome { works, fails_clearly, cannot_prepare, other };
@@ -46,7 +47,8 @@ class AdversityTest : public EveryStartMethod {
     if (code == Program::kCannotPrepare) return Outcome::cannot_prepare;
     const std::string err = program.err();
     EXPECT_TRUE(code == 0 || code == 1)
-        << (code ? "exit code " + std::to_string(*code) : "no end") << '\n' << program.describe();
+        << (code ? "exit code " + std::to_string(*code) : "no end") << '\n'
+        << program.describe();
     EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
     const bool hears = std::find(closed.begin(), closed.end(), 2) == closed.end();
     if (code == 0) {
@@ -79,7 +81,8 @@ TEST_P(AdversityTest, LittleAddressSpace) {
   for (const rlim_t megabytes : {60U, 40U, 25U, 20U, 18U, 16U, 14U, 12U, 10U}) {
     SCOPED_TRACE(megabytes);
     // Below some size the program itself cannot be loaded; the dynamic linker says so.
-    Program probe("family_program", {.arguments = {}, .prepare = limit(RLIMIT_AS, megabytes * kMiB)});
+    Program probe("family_program",
+                  {.arguments = {}, .prepare = limit(RLIMIT_AS, megabytes * kMiB)});
     const auto loads = probe.wait();
     if (loads != 2 && probe.err().find("error: ") != 0) break;
     run("work", limit(RLIMIT_AS, megabytes * kMiB));
@@ -130,8 +133,8 @@ class MemoryGroup {
  private:
   [[nodiscard]] bool write(const char* file, const std::string& text) const {
     const int fd = ::open((path_ + "/" + file).c_str(), O_WRONLY | O_CLOEXEC);
-    const bool done = fd >= 0 && ::write(fd, text.data(), text.size()) ==
-                                     static_cast<ssize_t>(text.size());
+    const bool done =
+        fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
     ::close(fd);
     return done;
   }

@@ -33,7 +33,9 @@ class FamilyDeathTest : public EveryStartMethod {
       return std::count(out.begin(), out.end(), 'u') == 6 && out.find("ready") != std::string::npos;
     })) << program.describe();
   }
-  Program::Start brood_of_all_kinds() { return {.arguments = {"brood", brood::to_string(GetParam())}}; }
+  Program::Start brood_of_all_kinds() {
+    return {.arguments = {"brood", brood::to_string(GetParam())}};
+  }
   TempDir dir_;
 };
 BROOD_UNDER_EVERY_START_METHOD(FamilyDeathTest);
@@ -128,7 +130,8 @@ TEST_P(FamilyDeathTest, AParentsDeathEndsItsDaemonsAndWorkersAndNoOthers) {
   EXPECT_TRUE(eventually([&] { return process_ended(pid_in("daemon")); }));
   EXPECT_TRUE(eventually([&] { return process_ended(pid_in("busy")); }));
   std::istringstream text(workers);
-  for (int pid = 0; text >> pid;) EXPECT_TRUE(eventually([&] { return process_ended(pid); })) << pid;
+  for (int pid = 0; text >> pid;)
+    EXPECT_TRUE(eventually([&] { return process_ended(pid); })) << pid;
   EXPECT_FALSE(process_ended(pid_in("other")));
   give_sign(base + "go");
   await_sign(base + "done");

@@ -21,11 +21,11 @@ std::size_t lines(const std::string& text) {
 }
 
 TEST_P(FamilyProgramTest, OddArgumentsReachAnExecutedChildUnchanged) {
-  Program program("family_program",
-                  {.arguments = {"arguments", brood::to_string(GetParam()), "", " ", "a b", "\"'`$x",
-                                 "line\nbreak", "\xff\xfe not UTF-8", "--gtest_filter=*", "-",
-                                 "tab\t\x01", "BROOD_FAMILY=child 1", std::string(100'000, 'x'),
-                                 "last"}});
+  Program program(
+      "family_program",
+      {.arguments = {"arguments", brood::to_string(GetParam()), "", " ", "a b", "\"'`$x",
+                     "line\nbreak", "\xff\xfe not UTF-8", "--gtest_filter=*", "-", "tab\t\x01",
+                     "BROOD_FAMILY=child 1", std::string(100'000, 'x'), "last"}});
   EXPECT_EQ(program.wait(), 0) << program.err();
   EXPECT_EQ(program.out(), "fine\n");
   EXPECT_TRUE(program.all_gone()) << program.describe();

@@ -118,8 +118,8 @@ TEST_P(ProcessTest, FunctionObjectsMembersAndBoundCallsCross) {
   const std::string a = dir_.file("a"), b = dir_.file("b"), c = dir_.file("c");
   Process p(Greeter{"hello"}, a);
   Process q(&Greeter::greet, Greeter{"you"}, b);
-  Process r(brood::bind([](std::string text, std::string path) { write_file(path, text); }, "bound"),
-            c);
+  Process r(
+      brood::bind([](std::string text, std::string path) { write_file(path, text); }, "bound"), c);
   p.start(), q.start(), r.start();
   p.join(), q.join(), r.join();
   EXPECT_EQ(read_file(a), "hello");
@@ -129,12 +129,13 @@ TEST_P(ProcessTest, FunctionObjectsMembersAndBoundCallsCross) {
 
 TEST_P(ProcessTest, AnUncaughtExceptionIsExitCodeOneAndReportedOnStderr) {
   const std::string err = dir_.file("err");
-  Process p({.name = "hopeless"},
-            [](std::string path) {
-              if (std::freopen(path.c_str(), "w", stderr) == nullptr) std::exit(9);
-              throw std::out_of_range("no such luck");
-            },
-            err);
+  Process p(
+      {.name = "hopeless"},
+      [](std::string path) {
+        if (std::freopen(path.c_str(), "w", stderr) == nullptr) std::exit(9);
+        throw std::out_of_range("no such luck");
+      },
+      err);
   p.start().join();
   EXPECT_EQ(p.exitcode(), 1);
   const std::string report = read_file(err);
@@ -321,12 +322,13 @@ TEST_P(ProcessTest, TheDestructorJoinsAndTerminatesDaemons) {
 
 TEST_P(ProcessTest, ADaemonThatIgnoresSigtermIsKilled) {
   const std::string sign = dir_.file("sign");
-  Process daemon({.daemon = true},
-                 [](std::string path) {
-                   ::signal(SIGTERM, SIG_IGN);
-                   run_and_wait(path);
-                 },
-                 sign);
+  Process daemon(
+      {.daemon = true},
+      [](std::string path) {
+        ::signal(SIGTERM, SIG_IGN);
+        run_and_wait(path);
+      },
+      sign);
   daemon.start();
   await_sign(sign);
 }
@@ -346,12 +348,13 @@ TEST_P(ProcessTest, ProcessesStartProcesses) {  // [test_recursion, test_nested_
   const std::string out = dir_.file("out");
   Process p(
       [](std::string path) {
-        Process q({.name = "grandchild"},
-                  [](std::string file) {
-                    write_file(file, brood::parent_process()->name() + ";" +
-                                         brood::to_string(brood::get_start_method()));
-                  },
-                  path);
+        Process q(
+            {.name = "grandchild"},
+            [](std::string file) {
+              write_file(file, brood::parent_process()->name() + ";" +
+                                   brood::to_string(brood::get_start_method()));
+            },
+            path);
         q.start().join();
         std::exit(q.exitcode() == 0 ? 42 : 1);
       },
@@ -419,9 +422,7 @@ TEST(ForkTest, IsRefusedWhileOtherThreadsRun) {
   EXPECT_EQ(q.exitcode(), 0);
 }
 
-TEST(RuntimeTest, ASecondOneIsRefused) {
-  EXPECT_THROW(brood::Runtime second, brood::StateError);
-}
+TEST(RuntimeTest, ASecondOneIsRefused) { EXPECT_THROW(brood::Runtime second, brood::StateError); }
 
 TEST(StartMethodTest, NamesAndOrder) {
   const auto methods = brood::get_all_start_methods();

@@ -1,5 +1,5 @@
-// Every test program: a Runtime first, as any program that uses Brood, then the tests. Children that
-// spawn executes again arrive here too and leave in the Runtime's constructor.
+// Every test program: a Runtime first, as any program that uses Brood, then the tests. Children
+// that spawn executes again arrive here too and leave in the Runtime's constructor.
 #include <gtest/gtest.h>
 
 #include <brood/runtime.hpp>

@@ -45,6 +45,6 @@ inline std::string name_of_method(const ::testing::TestParamInfo<StartMethod>& i
 }  // namespace brood::testing
 
 /// Runs the tests of a suite derived from EveryStartMethod under each.
-#define BROOD_UNDER_EVERY_START_METHOD(Suite)                                            \
+#define BROOD_UNDER_EVERY_START_METHOD(Suite)                                              \
   INSTANTIATE_TEST_SUITE_P(, Suite, ::testing::ValuesIn(::brood::get_all_start_methods()), \
                            ::brood::testing::name_of_method)

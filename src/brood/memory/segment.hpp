@@ -20,9 +20,9 @@ struct alignas(64) SegmentHeader {
 
   std::uint64_t magic;
   std::uint32_t layout_version;
-  std::uint32_t root_pid;      // the process that made the family
-  std::uint64_t bytes;         // size of the whole segment
-  std::uint64_t lives_at;      // offsets of the parts
+  std::uint32_t root_pid;  // the process that made the family
+  std::uint64_t bytes;     // size of the whole segment
+  std::uint64_t lives_at;  // offsets of the parts
   std::uint64_t records_at;
   std::uint64_t directory_at;
   std::uint64_t data_at;

@@ -65,8 +65,7 @@ FutexWake futex_wait(FutexWord word, Deadline deadline) noexcept {
     left = deadline.remaining();
     timeout = &left;
   }
-  const long rc =
-      ::syscall(SYS_futex, word.word, FUTEX_WAIT, word.expected, timeout, nullptr, 0);
+  const long rc = ::syscall(SYS_futex, word.word, FUTEX_WAIT, word.expected, timeout, nullptr, 0);
   return rc == 0 ? FutexWake::woken : from_errno(errno);
 }
 

@@ -41,8 +41,8 @@ void Poller::remove(int fd) noexcept { ::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd,
 
 std::vector<std::uint64_t> Poller::wait(Deadline deadline) {
   std::array<epoll_event, 64> events{};
-  const int count =
-      ::epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), to_milliseconds(deadline));
+  const int count = ::epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()),
+                                 to_milliseconds(deadline));
   if (count < 0 && errno != EINTR) throw SystemError("epoll_wait", "", errno);
   std::vector<std::uint64_t> keys;
   for (int i = 0; i < count; ++i) keys.push_back(events[static_cast<std::size_t>(i)].data.u64);

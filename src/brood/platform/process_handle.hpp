@@ -37,8 +37,8 @@ class ProcessHandle {
   /// Waits until all threads of the process have ended; false at the deadline. The process may be
   /// anybody's child and stays a zombie until its parent reaps it.
   [[nodiscard]] bool wait_ended(Deadline deadline) const;
-  /// For children of this process only: reaps it if it has ended, and sets `code`. `not_a_child` too
-  /// when somebody else has reaped it. Throws SystemError.
+  /// For children of this process only: reaps it if it has ended, and sets `code`. `not_a_child`
+  /// too when somebody else has reaped it. Throws SystemError.
   enum class Reap : std::uint8_t { running, reaped, not_a_child };
   Reap reap(ExitCode& code) const;
   /// Asks the kernel for the exit code of a process that is not this one's child: while nobody has
@@ -58,8 +58,8 @@ int current_tid() noexcept;
 /// fork(2): 0 in the child. Throws SystemError.
 int fork_process();
 
-/// From now on, when this process calls exit() or returns from main, its status is stored in `*where`
-/// before anything else happens. Forks of it do not.
+/// From now on, when this process calls exit() or returns from main, its status is stored in
+/// `*where` before anything else happens. Forks of it do not.
 void note_exit_status(std::atomic<std::int32_t>* where) noexcept;
 
 /// Ends this process at once: no destructor, no atexit function, no flush.

@@ -94,8 +94,7 @@ std::vector<std::string> command_line() {
   const Fd file(::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC));
   std::string text;
   std::array<char, 4096> part{};
-  for (ssize_t got = 0;
-       file.valid() && (got = ::read(file.get(), part.data(), part.size())) > 0;) {
+  for (ssize_t got = 0; file.valid() && (got = ::read(file.get(), part.data(), part.size())) > 0;) {
     text.append(part.data(), static_cast<std::size_t>(got));
   }
   for (std::size_t at = 0; at < text.size();) {
@@ -124,8 +123,7 @@ void set_environment(std::span<const std::string> variables) {
     kept = new std::remove_pointer_t<decltype(kept)>;
     kept_pointers = new std::remove_pointer_t<decltype(kept_pointers)>;
   }
-  kept->push_back(
-      std::make_unique<std::vector<std::string>>(variables.begin(), variables.end()));
+  kept->push_back(std::make_unique<std::vector<std::string>>(variables.begin(), variables.end()));
   kept_pointers->push_back(std::make_unique<std::vector<char*>>(pointers_to(*kept->back())));
   environ = kept_pointers->back()->data();
 }
@@ -137,7 +135,8 @@ Fd open_working_directory() {
 }
 
 void change_directory(const Fd& directory) {
-  if (::fchdir(directory.get()) != 0) throw SystemError("fchdir", "to the starter's directory", errno);
+  if (::fchdir(directory.get()) != 0)
+    throw SystemError("fchdir", "to the starter's directory", errno);
 }
 
 int execute_again(std::span<const std::string> arguments, std::span<const std::string> extra,

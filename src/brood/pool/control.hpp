@@ -11,19 +11,19 @@ namespace brood::detail {
 
 /// What the owner of a pool and its workers share. Lies in the family's segment; only offsets.
 ///
-/// Nothing in it is a lock, and nothing needs repair when a worker dies: a word is written either by
-/// the owner alone, or by one worker alone, or is a hint whose loss costs a wake-up that the death's
-/// announcement makes up for (`sleepers`, `event`).
+/// Nothing in it is a lock, and nothing needs repair when a worker dies: a word is written either
+/// by the owner alone, or by one worker alone, or is a hint whose loss costs a wake-up that the
+/// death's announcement makes up for (`sleepers`, `event`).
 
 /// One worker's place in the pool.
 struct alignas(128) WorkerCell {
   enum Status : std::uint32_t { kStarting, kReady, kInitializerFailed };
 
-  std::atomic<std::uint32_t> event;   // the worker sleeps on it; whoever wakes it adds one
-  std::atomic<std::uint32_t> status;  // by the worker
-  std::atomic<std::uint64_t> job;     // by the worker: the JobWord that it looks at, which keeps
-                                       // the job's memory from reuse
-  std::atomic<std::uint64_t> error_at;     // why the initializer failed: an encoded ErrorRecord
+  std::atomic<std::uint32_t> event;     // the worker sleeps on it; whoever wakes it adds one
+  std::atomic<std::uint32_t> status;    // by the worker
+  std::atomic<std::uint64_t> job;       // by the worker: the JobWord that it looks at, which keeps
+                                        // the job's memory from reuse
+  std::atomic<std::uint64_t> error_at;  // why the initializer failed: an encoded ErrorRecord
   std::atomic<std::uint64_t> error_bytes;
 };
 
@@ -42,7 +42,7 @@ struct alignas(64) JobHeader {
   std::uint64_t callable_bytes;
   std::uint64_t columns_at;  // of a map: Column[columns]
   std::uint64_t output_at;   // of a map: results or ResultSlot, one per item; else TaskRecord
-  std::uint64_t errors_at;   // of a map: atomic<uint64_t> per slot, the last ErrorNote of its worker
+  std::uint64_t errors_at;  // of a map: atomic<uint64_t> per slot, the last ErrorNote of its worker
   /// Who waits: kNobody, item + 1, or kAnyItem; and what they sleep on.
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> event;
@@ -54,7 +54,7 @@ struct Column {
   enum Kind : std::uint32_t { kArray, kEncoded, kCount };
   std::uint32_t kind;
   std::uint32_t reserved;
-  std::uint64_t at;     // kArray: T[items]; kEncoded: Encoded[items]; kCount: T, the first value
+  std::uint64_t at;  // kArray: T[items]; kEncoded: Encoded[items]; kCount: T, the first value
 };
 
 /// Where the bytes of an encoded value are.
@@ -90,8 +90,8 @@ struct alignas(64) ResultPage {
 };
 static_assert(sizeof(ResultPage) == 64);
 
-/// An entry of the table of jobs: {sequence 34 | offset / 64}. The sequence tells the oldest, and an
-/// old entry from a new one at the same place.
+/// An entry of the table of jobs: {sequence 34 | offset / 64}. The sequence tells the oldest, and
+/// an old entry from a new one at the same place.
 struct JobWord {
   static constexpr std::uint32_t kOffsetBits = 30;  // of 64-byte lines: segments of up to 64 GiB
   static constexpr std::uint64_t pack(std::uint64_t sequence, std::uint64_t offset) {

@@ -22,9 +22,8 @@ inline constexpr std::size_t kImapWindow = 16;
 /// flight is computed and dropped.
 template <class F, std::ranges::input_range Range, class Caller>
 class ImapView {
-  using FutureType =
-      decltype(std::declval<Caller&>().submit(std::declval<const F&>(),
-                                              *std::declval<std::ranges::iterator_t<Range>&>()));
+  using FutureType = decltype(std::declval<Caller&>().submit(
+      std::declval<const F&>(), *std::declval<std::ranges::iterator_t<Range>&>()));
   using R = decltype(std::declval<FutureType&>().get());
 
  public:

@@ -116,15 +116,14 @@ class MapCall {
   void start(const F& function, std::size_t items, std::size_t chunk, unsigned retries,
              Ranges&... ranges) {
     if (items >= std::numeric_limits<std::uint32_t>::max()) {
-      throw StateError(fmt::format(
-          "a map of {} items: at most {} go at once; map parts of it, or use imap", items,
-          std::numeric_limits<std::uint32_t>::max() - 1));
+      throw StateError(
+          fmt::format("a map of {} items: at most {} go at once; map parts of it, or use imap",
+                      items, std::numeric_limits<std::uint32_t>::max() - 1));
     }
     items_ = static_cast<std::uint32_t>(items);
     const std::uint32_t per_commit =
         chunk == 0 ? automatic_chunk(items, core_->workers())
-                   : static_cast<std::uint32_t>(
-                         std::min(chunk, std::max<std::size_t>(items, 1)));
+                   : static_cast<std::uint32_t>(std::min(chunk, std::max<std::size_t>(items, 1)));
     job_ = core_->make_job(JobHeader::kMap, items_, per_commit, kOutputBytes);
     job_->retries = retries;
     JobHeader& header = *job_->header;

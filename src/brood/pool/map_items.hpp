@@ -32,8 +32,8 @@ class ColumnReader {
         throw DecodeError("only integers are counted");
       }
     } else if constexpr (is_bytewise<T>) {
-      array_ = reinterpret_cast<const T*>(
-          segment.checked(column.at, std::uint64_t{items} * sizeof(T)));
+      array_ =
+          reinterpret_cast<const T*>(segment.checked(column.at, std::uint64_t{items} * sizeof(T)));
     } else {
       encoded_ = reinterpret_cast<const Encoded*>(
           segment.checked(column.at, std::uint64_t{items} * sizeof(Encoded)));
@@ -99,15 +99,16 @@ class OutputWriter {
 /// of the tuples in the only column.
 template <class F, class R, bool Spread, class... Ts>
 void run_map(JobRun& run) {
-  ByteSource source({run.segment.checked(run.job.callable_at, run.job.callable_bytes),
-                     run.job.callable_bytes});
+  ByteSource source(
+      {run.segment.checked(run.job.callable_at, run.job.callable_bytes), run.job.callable_bytes});
   F function = decode_callable<F>(source);
   const auto* columns = reinterpret_cast<const Column*>(
       run.segment.checked(run.job.columns_at, sizeof...(Ts) * sizeof(Column)));
   const auto readers = [&]<std::size_t... I>(std::index_sequence<I...>) {
     return std::tuple<ColumnReader<Ts>...>(
         ColumnReader<Ts>(run.segment, columns[I], run.board.items())...);
-  }(std::index_sequence_for<Ts...>{});
+  }
+  (std::index_sequence_for<Ts...>{});
   const OutputWriter<R> output(run);
   const ItemMarks<> marks = run.board.marks();
 

@@ -22,8 +22,8 @@ Pool::Pool(PoolOptions options) {
   const int workers = options.workers.value_or(cpu_count());
   constexpr int kMost = static_cast<int>(detail::PoolControl::kMaxWorkers);
   if (workers < 0 || workers > kMost) {
-    throw StateError(fmt::format("a pool of {} workers: 0 (compute in the caller) to {} are possible",
-                                 workers, kMost));
+    throw StateError(fmt::format(
+        "a pool of {} workers: 0 (compute in the caller) to {} are possible", workers, kMost));
   }
   if (workers == 0) {
     serial_ = std::make_shared<detail::SerialPool>();

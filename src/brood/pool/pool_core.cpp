@@ -93,16 +93,15 @@ void PoolCore::require_here(const char* call) const {
 }
 
 void PoolCore::await_initializers() {
-  wait_for(
-      nullptr, 0, Deadline::never(),
-      [&] {
-        if (broken_) return true;
-        for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
-          if (control_->cells()[slot].status.load() != WorkerCell::kReady) return false;
-        }
-        return true;
-      },
-      {});
+  wait_for(nullptr, 0, Deadline::never(),
+           [&] {
+             if (broken_) return true;
+             for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+               if (control_->cells()[slot].status.load() != WorkerCell::kReady) return false;
+             }
+             return true;
+           },
+           {});
   const Lock lock(mutex_);
   if (broken_) std::rethrow_exception(broken_);
 }
@@ -114,8 +113,8 @@ std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t 
   require_here("submit or map");
   const std::uint32_t slots = setup_.workers;
   const std::size_t errors_at = sizeof(JobHeader);
-  const std::size_t board_at = round_up(errors_at + slots * sizeof(std::uint64_t),
-                                        RangeBoard<>::kAlignment);
+  const std::size_t board_at =
+      round_up(errors_at + slots * sizeof(std::uint64_t), RangeBoard<>::kAlignment);
   const std::size_t board_bytes = RangeBoard<>::bytes_needed(items, slots);
   // One alignment more, as blocks are aligned to half of the board's.
   const Block block = arena().allocate(board_at + board_bytes + RangeBoard<>::kAlignment);
@@ -136,12 +135,12 @@ std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t 
   header->board_bytes = board_bytes;
   header->output_at = output.empty() ? 0 : segment().offset_of(output.data);
   auto job = std::make_shared<PoolJob>(
-      header, RangeBoard<>::format(base + board_at, board_bytes,
-                                   {.items = items,
-                                    .slots = slots,
-                                    .chunk = chunk,
-                                    .order = kind == JobHeader::kMap ? TakeOrder::kSlices
-                                                                     : TakeOrder::kFifo}));
+      header, RangeBoard<>::format(
+                  base + board_at, board_bytes,
+                  {.items = items,
+                   .slots = slots,
+                   .chunk = chunk,
+                   .order = kind == JobHeader::kMap ? TakeOrder::kSlices : TakeOrder::kFifo}));
   job->blocks.push_back(block);
   if (!output.empty()) job->blocks.push_back(output);
   return job;
@@ -173,8 +172,8 @@ void PoolCore::publish_locked(PoolJob& job) {
     control_->jobs[i].store(job.word, std::memory_order_seq_cst);
     return;
   }
-  throw StateError(fmt::format(
-      "a pool works on at most {} maps and batches of tasks at once", PoolControl::kMaxJobs));
+  throw StateError(fmt::format("a pool works on at most {} maps and batches of tasks at once",
+                               PoolControl::kMaxJobs));
 }
 
 void PoolCore::unpublish(PoolJob& job) noexcept {
@@ -318,7 +317,8 @@ void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results) noexc
 
 std::optional<ErrorRecord> PoolCore::error_of(PoolJob& job, std::uint32_t item) {
   if (job.header->kind == JobHeader::kTasks) {
-    const auto& task = reinterpret_cast<const TaskRecord*>(segment().at(job.header->output_at))[item];
+    const auto& task =
+        reinterpret_cast<const TaskRecord*>(segment().at(job.header->output_at))[item];
     if (task.result.at == 0) return std::nullopt;
     return decode_error({segment().checked(task.result.at, task.result.bytes), task.result.bytes});
   }
@@ -374,8 +374,8 @@ std::shared_ptr<PoolJob> PoolCore::open_batch(unsigned retries) {
     batch->closed = true;
   }
   sweep_batches();
-  last_batch_size_ = last_batch_size_ == 0 ? kFirstBatch
-                                           : std::min(last_batch_size_ * 2, kLargestBatch);
+  last_batch_size_ =
+      last_batch_size_ == 0 ? kFirstBatch : std::min(last_batch_size_ * 2, kLargestBatch);
   std::shared_ptr<PoolJob> batch =
       make_job(JobHeader::kTasks, last_batch_size_, 1, sizeof(TaskRecord));
   batch->retries = retries;
@@ -443,16 +443,15 @@ bool PoolCore::ready(const Task& task) {
 bool PoolCore::wait(const Task& task, Deadline deadline) {
   if (ready(task)) return true;
   require_here("wait");
-  return wait_for(
-      task.batch.get(), task.item + 1, deadline, [&] { return ready(task); }, {});
+  return wait_for(task.batch.get(), task.item + 1, deadline, [&] { return ready(task); }, {});
 }
 
 std::span<const std::byte> PoolCore::result(const Task& task) {
   if (task.batch->owner.board().state(task.item) != ItemState::kValue) {
     std::rethrow_exception(failure_of(*task.batch, task.item));
   }
-  const auto& record = reinterpret_cast<const TaskRecord*>(
-      segment().at(task.batch->header->output_at))[task.item];
+  const auto& record =
+      reinterpret_cast<const TaskRecord*>(segment().at(task.batch->header->output_at))[task.item];
   if (record.result.at == 0) {
     return std::span<const std::byte>(record.inline_result)
         .first(std::min<std::size_t>(record.result.bytes, record.inline_result.size()));

@@ -37,10 +37,11 @@ struct PoolJob {
 
   // Of tasks:
   std::unordered_map<std::uint32_t, Block> arguments;  // those that are not inline
-  std::vector<std::uint32_t> abandoned;  // nobody wants their results; not final when last looked at
-  std::size_t next_sweep = 1;            // abandoned ones that are worth a look
-  std::size_t unreleased = 0;            // results that somebody may fetch, or that are abandoned
-  bool closed = false;                   // no more will be added
+  std::vector<std::uint32_t>
+      abandoned;               // nobody wants their results; not final when last looked at
+  std::size_t next_sweep = 1;  // abandoned ones that are worth a look
+  std::size_t unreleased = 0;  // results that somebody may fetch, or that are abandoned
+  bool closed = false;         // no more will be added
 };
 
 }  // namespace brood::detail

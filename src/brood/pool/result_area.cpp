@@ -111,11 +111,9 @@ Encoded ResultArea::Writer::commit() {
 void consume(Segment& segment, Encoded result) noexcept {
   const SegmentHeader& header = segment.header();
   const std::uint64_t page =
-      header.data_at +
-      (result.at - header.data_at) / header.granule_bytes * header.granule_bytes;
+      header.data_at + (result.at - header.data_at) / header.granule_bytes * header.granule_bytes;
   // release: pairs with the acquire in Page::consumed().
-  reinterpret_cast<ResultPage*>(segment.at(page))
-      ->consumed.fetch_add(1, std::memory_order_release);
+  reinterpret_cast<ResultPage*>(segment.at(page))->consumed.fetch_add(1, std::memory_order_release);
 }
 
 }  // namespace brood::detail

@@ -14,8 +14,8 @@ namespace brood::detail {
 /// fills from front to back, and uses again when the owner has consumed all that is in them.
 ///
 /// Used by one worker, from one thread. What is where is the worker's private knowledge; the pages
-/// carry the tag of the pool's owner and the worker's group, so that they outlive the worker and are
-/// found when it died. A page that it died in is freed as a whole, with its group.
+/// carry the tag of the pool's owner and the worker's group, so that they outlive the worker and
+/// are found when it died. A page that it died in is freed as a whole, with its group.
 class ResultArea {
  public:
   ResultArea(Segment& segment, Tag owner, std::uint32_t group)
@@ -42,9 +42,7 @@ class ResultArea {
     Extent extent;
     std::size_t used = 0;
     std::size_t populated = 0;
-    [[nodiscard]] ResultPage& header() const {
-      return *reinterpret_cast<ResultPage*>(extent.data);
-    }
+    [[nodiscard]] ResultPage& header() const { return *reinterpret_cast<ResultPage*>(extent.data); }
     [[nodiscard]] bool consumed() const;
   };
 

@@ -64,13 +64,15 @@ class SerialMap {
       // Converted as for a worker: T is what the callable's parameter is stored as.
       std::apply(
           [&](auto&... each) {
-            outcomes_.push_back(outcome_of<R>([&]() -> R {
-              if constexpr (Spread) {
-                return (std::apply(function, Ts(*each)), ...);
-              } else {
-                return std::invoke(function, static_cast<Ts>(*each)...);
-              }
-            }, i));
+            outcomes_.push_back(outcome_of<R>(
+                [&]() -> R {
+                  if constexpr (Spread) {
+                    return (std::apply(function, Ts(*each)), ...);
+                  } else {
+                    return std::invoke(function, static_cast<Ts>(*each)...);
+                  }
+                },
+                i));
             (++each, ...);
           },
           at);

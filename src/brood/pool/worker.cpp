@@ -29,8 +29,8 @@ class Worker {
   Worker(Family& family, const WorkerStart& start)
       : family_(family),
         segment_(family.segment()),
-        control_(*reinterpret_cast<PoolControl*>(segment_.checked(
-            start.control_at, sizeof(PoolControl)))),
+        control_(*reinterpret_cast<PoolControl*>(
+            segment_.checked(start.control_at, sizeof(PoolControl)))),
         owner_(Tag::from_bits(control_.owner)),
         slot_(start.slot),
         results_(segment_, owner_, start.group),
@@ -74,8 +74,8 @@ bool Worker::initialize(const WorkerStart& start) {
     ErrorRecord error;
     const bool done = run_catching(
         [&] {
-          const auto thunk = reinterpret_cast<ProcessThunk>(
-              resolve_thunk(start.initializer, ThunkKind::process));
+          const auto thunk =
+              reinterpret_cast<ProcessThunk>(resolve_thunk(start.initializer, ThunkKind::process));
           std::span<const std::byte> bytes;
           if (start.initializer_bytes > 0) {
             bytes = {segment_.checked(start.initializer_at, start.initializer_bytes),
@@ -147,8 +147,8 @@ bool Worker::enter(std::uint32_t index) {
   cell().job.store(word, std::memory_order_seq_cst);
   bool worked = false;
   if (control_.jobs[index].load(std::memory_order_seq_cst) == word) {
-    auto& job = *reinterpret_cast<JobHeader*>(
-        segment_.checked(JobWord::offset(word), sizeof(JobHeader)));
+    auto& job =
+        *reinterpret_cast<JobHeader*>(segment_.checked(JobWord::offset(word), sizeof(JobHeader)));
     JobRun run{.segment = segment_,
                .job = job,
                .board = RangeBoard<>::attach(segment_.checked(job.board_at, job.board_bytes),
@@ -175,9 +175,7 @@ void Worker::run_map(JobRun& run) {
   // The items' exceptions are caught inside; this is for a callable that cannot be decoded here,
   // which then is the failure of every item that this worker takes.
   if (run_catching(
-          [&] {
-            reinterpret_cast<MapThunk>(resolve(run.job.function, ThunkKind::map))(run);
-          },
+          [&] { reinterpret_cast<MapThunk>(resolve(run.job.function, ThunkKind::map))(run); },
           error)) {
     return;
   }
@@ -188,8 +186,8 @@ void Worker::run_map(JobRun& run) {
 }
 
 void Worker::run_tasks(JobRun& run) {
-  auto* tasks = reinterpret_cast<TaskRecord*>(segment_.checked(
-      run.job.output_at, std::uint64_t{run.board.items()} * sizeof(TaskRecord)));
+  auto* tasks = reinterpret_cast<TaskRecord*>(
+      segment_.checked(run.job.output_at, std::uint64_t{run.board.items()} * sizeof(TaskRecord)));
   for (Range chunk = run.board.take(slot_); chunk; chunk = run.board.next(slot_, chunk)) {
     run.worked = true;
     if (run.unwanted()) {
@@ -216,9 +214,9 @@ void Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
         if (task.arguments.at != 0) {
           bytes = {segment_.checked(task.arguments.at, task.arguments.bytes), task.arguments.bytes};
         } else {
-          bytes = std::span<const std::byte>(task.inline_arguments)
-                      .first(std::min<std::size_t>(task.arguments.bytes,
-                                                   task.inline_arguments.size()));
+          bytes =
+              std::span<const std::byte>(task.inline_arguments)
+                  .first(std::min<std::size_t>(task.arguments.bytes, task.inline_arguments.size()));
         }
         ByteSource call(bytes);
         TaskOutput output(task, results_);
@@ -290,8 +288,8 @@ void wake_workers(PoolControl& control, std::uint32_t count) noexcept {
       // Who takes the bit wakes: so each call wakes another worker.
       const std::uint64_t before = control.sleepers[i].fetch_and(~bit, std::memory_order_seq_cst);
       if ((before & bit) != 0) {
-        WorkerCell& cell = control.cells()[i * 64 + static_cast<std::uint32_t>(
-                                                        std::countr_zero(bit))];
+        WorkerCell& cell =
+            control.cells()[i * 64 + static_cast<std::uint32_t>(std::countr_zero(bit))];
         cell.event.fetch_add(1, std::memory_order_seq_cst);
         futex_wake_all(cell.event);
         --count;
@@ -328,9 +326,8 @@ void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
                   slot;
     std::vector<std::byte> encoded;
     encode_error(encoded, error);
-    const ErrorNote note{.previous = chain->load(std::memory_order_relaxed),
-                         .item = item,
-                         .bytes = encoded.size()};
+    const ErrorNote note{
+        .previous = chain->load(std::memory_order_relaxed), .item = item, .bytes = encoded.size()};
     ResultArea::Writer writer(results);
     writer.write(&note, sizeof note);
     writer.write(encoded.data(), encoded.size());

@@ -68,8 +68,8 @@ using TaskThunk = void (*)(ByteSource& call, TaskOutput& output);
 struct WorkerStart {
   std::uint64_t control_at;
   std::uint32_t slot;
-  std::uint32_t group;        // of its result pages
-  FunctionId initializer;     // a thunk of kind `process`; offset 0: none
+  std::uint32_t group;     // of its result pages
+  FunctionId initializer;  // a thunk of kind `process`; offset 0: none
   std::uint64_t initializer_at;
   std::uint64_t initializer_bytes;
 };

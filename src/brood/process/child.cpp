@@ -15,7 +15,7 @@ namespace {
 
 Record* own_record = nullptr;
 
-void run_nothing(ByteSource& /*source*/, void (*/*decoded*/)()) {}
+void run_nothing(ByteSource& /*source*/, void (* /*decoded*/)()) {}
 
 void note_decoded() { own_record->started.store(1); }
 
@@ -25,7 +25,8 @@ void run_start_block(Family& family, const Record& record) {
   const auto info = decode<StartInfo>(source);
   if (info.environment) set_environment(*info.environment);
   set_start_method(static_cast<StartMethod>(info.default_method));
-  const auto thunk = reinterpret_cast<ProcessThunk>(resolve_thunk(info.function, ThunkKind::process));
+  const auto thunk =
+      reinterpret_cast<ProcessThunk>(resolve_thunk(info.function, ThunkKind::process));
   std::span<const std::byte> payload;
   if (info.payload_bytes > 0) {
     payload = {family.segment().checked(info.payload_at, info.payload_bytes), info.payload_bytes};

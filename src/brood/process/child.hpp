@@ -16,8 +16,8 @@ class Family;
 
 /// What a child finds in shared memory.
 struct StartInfo {
-  FunctionId function;                   // a thunk of kind `process`
-  std::uint8_t default_method;           // StartMethod
+  FunctionId function;                                  // a thunk of kind `process`
+  std::uint8_t default_method;                          // StartMethod
   std::optional<std::vector<std::string>> environment;  // nullopt: as inherited
   std::uint64_t payload_at;  // what the function reads: its callable and arguments
   std::uint64_t payload_bytes;

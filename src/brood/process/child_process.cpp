@@ -42,14 +42,15 @@ ChildProcess::~ChildProcess() {
 
 void ChildProcess::require_here(const char* what) const {
   if (!made_here()) {
-    throw StateError(fmt::format("{} of process {}: only the process that made it may do that", what,
-                                 spec_.name));
+    throw StateError(fmt::format("{} of process {}: only the process that made it may do that",
+                                 what, spec_.name));
   }
 }
 
 void ChildProcess::require_started(const char* what) const {
   require_here(what);
-  if (!started_) throw StateError(fmt::format("{} of process {}: start it first", what, spec_.name));
+  if (!started_)
+    throw StateError(fmt::format("{} of process {}: start it first", what, spec_.name));
 }
 
 void ChildProcess::start() {
@@ -122,9 +123,8 @@ bool ChildProcess::settle() {
         return false;
       case ProcessHandle::Reap::not_a_child:  // somebody waits for all children of this process
         if (!process_.wait_ended(Deadline::now())) return false;
-        code = process_.exit_code_from_kernel().value_or(record.own_code.load() == Record::kNoCode
-                                                             ? kUnknownExitCode
-                                                             : record.own_code.load());
+        code = process_.exit_code_from_kernel().value_or(
+            record.own_code.load() == Record::kNoCode ? kUnknownExitCode : record.own_code.load());
         break;
       case ProcessHandle::Reap::reaped:
         break;
@@ -140,8 +140,8 @@ bool ChildProcess::settle() {
   }
   if (record.started.load() != 0) free_blocks();
   if (!process_.wait_ended(Deadline::now())) return false;
-  // It is gone, and the fork server, its parent, has not said how: it may be about to, or it is dead
-  // or stopped. The kernel knows, in most cases; then the child's own last word counts.
+  // It is gone, and the fork server, its parent, has not said how: it may be about to, or it is
+  // dead or stopped. The kernel knows, in most cases; then the child's own last word counts.
   const auto now = Deadline::Clock::now();
   if (!ended_unnoted_) ended_unnoted_ = now;
   std::optional<ExitCode> code = process_.exit_code_from_kernel();

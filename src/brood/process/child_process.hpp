@@ -72,7 +72,7 @@ class ChildProcess {
   Tag creator_;
   ChildSpec spec_;
   mutable std::mutex mutex_;
-  Tag tag_;                          // guarded by mutex_, as all below
+  Tag tag_;  // guarded by mutex_, as all below
   Block start_block_;
   ProcessHandle process_;
   bool own_child_ = false;

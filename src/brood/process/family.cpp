@@ -100,8 +100,7 @@ std::shared_ptr<Family> Family::found(bool has_runtime, std::vector<std::string>
         "there is a family in this process already: construct one Runtime, before anything else of "
         "Brood is used");
   }
-  std::shared_ptr<Family> family(
-      new Family(Segment::create(), has_runtime, std::move(arguments)));
+  std::shared_ptr<Family> family(new Family(Segment::create(), has_runtime, std::move(arguments)));
   const Tag tag = family->registry().reserve(Tag(), Role::root, "main");
   if (!family->registry().join(tag, current_pid())) throw StateError("the family's root was taken");
   family->self_ = tag;
@@ -119,9 +118,7 @@ std::shared_ptr<Family> Family::found(bool has_runtime, std::vector<std::string>
   return family;
 }
 
-void Family::renew_arena() {
-  arena_ = std::make_unique<Arena>(segment_, self_);
-}
+void Family::renew_arena() { arena_ = std::make_unique<Arena>(segment_, self_); }
 
 void Family::fork_server() {
   auto [client, server] = socket_pair();
@@ -264,8 +261,7 @@ void Family::restart_server(const std::shared_ptr<const Fd>& failed) {
   server_ = std::move(fresh);
 }
 
-int Family::execute_member(const char* role, Tag tag, const Fd* server,
-                           std::span<const int> more) {
+int Family::execute_member(const char* role, Tag tag, const Fd* server, std::span<const int> more) {
   const std::array<std::string, 1> extra{
       fmt::format("{}={} {}", kEnvironmentName, role, tag.bits())};
   std::vector<int> descriptors{segment_.file().get()};
@@ -308,7 +304,8 @@ std::string Family::next_name(const char* kind) {
 void Family::end_watchdogs() {
   registry().for_each([&](Tag tag, const RecordWord& word) {
     const Record& record = registry().record(tag);
-    if (word.state != RecordState::live || record.role != static_cast<std::uint32_t>(Role::watchdog)) {
+    if (word.state != RecordState::live ||
+        record.role != static_cast<std::uint32_t>(Role::watchdog)) {
       return;
     }
     const ProcessHandle process = ProcessHandle::try_open(record.pid.load());

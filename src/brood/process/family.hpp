@@ -108,11 +108,11 @@ class Family {
   Tag self_;
   std::unique_ptr<Arena> arena_;
   std::shared_ptr<const Fd> server_;  // where requests go; guarded by mutex_ once threads run
-  ProcessHandle server_process_;  // if it is a child of this process
+  ProcessHandle server_process_;      // if it is a child of this process
   std::optional<std::vector<std::string>> server_environment_;
   mutable std::mutex mutex_;
-  std::vector<Tag> children_;    // guarded by mutex_
-  unsigned started_ = 0;         // guarded by mutex_
+  std::vector<Tag> children_;  // guarded by mutex_
+  unsigned started_ = 0;       // guarded by mutex_
 };
 
 /// The sentence for a program that lacks a Runtime.

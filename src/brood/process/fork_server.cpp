@@ -76,8 +76,7 @@ void ForkServer::run() {
 bool ForkServer::serve_requests() {
   for (;;) {
     ServerRequest request{};
-    Message message =
-        receive_message(requests_, std::as_writable_bytes(std::span(&request, 1)));
+    Message message = receive_message(requests_, std::as_writable_bytes(std::span(&request, 1)));
     if (message.end) {
       watchdog_.poller().remove(requests_.get());
       return true;

@@ -30,10 +30,10 @@ struct ServerReply {
 /// The small single-threaded process that forks children for the family and watches over it.
 ///
 /// Forked from the root before there are threads, heaps and descriptors to inherit, so its children
-/// begin clean and cheaply. One child is always forked in advance and waits to be told what it is, so
-/// that a start does not wait for fork. It reaps them, notes how they ended, announces every death, and kills
-/// the family when the root dies. If it dies itself, the family goes on: see Family::sleep and
-/// Family::restart_server.
+/// begin clean and cheaply. One child is always forked in advance and waits to be told what it is,
+/// so that a start does not wait for fork. It reaps them, notes how they ended, announces every
+/// death, and kills the family when the root dies. If it dies itself, the family goes on: see
+/// Family::sleep and Family::restart_server.
 class ForkServer {
  public:
   ForkServer(Family& family, Fd requests);

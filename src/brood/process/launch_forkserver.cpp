@@ -20,8 +20,7 @@ bool request_start(const Fd* server, Tag tag, const Fd& reply_end) {
   if (server == nullptr) return false;
   const Fd directory = open_working_directory();
   std::vector<int> descriptors{reply_end.get(), directory.get()};
-  ServerRequest request{
-      .kind = ServerRequest::Kind::start, .tag = tag.bits(), .streams = 0};
+  ServerRequest request{.kind = ServerRequest::Kind::start, .tag = tag.bits(), .streams = 0};
   for (const int stream : open_standard_streams()) {
     if (stream < 0) continue;
     request.streams |= 1U << static_cast<unsigned>(stream);
@@ -90,9 +89,10 @@ Launched launch_by_forkserver(Family& family, Tag tag) {
       continue;
     }
     if (reply.pid == 0) {
-      throw StartError(fmt::format("the fork server could not fork: {}; is a limit on processes "
-                                   "(ulimit -u), descriptors (ulimit -n) or memory reached?",
-                                   std::strerror(reply.error)));
+      throw StartError(
+          fmt::format("the fork server could not fork: {}; is a limit on processes "
+                      "(ulimit -u), descriptors (ulimit -n) or memory reached?",
+                      std::strerror(reply.error)));
     }
     Launched launched{
         .process = ProcessHandle(std::move(process)), .pid = reply.pid, .own_child = false};

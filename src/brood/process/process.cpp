@@ -26,14 +26,14 @@ constexpr auto kGrace = 1s;
 void Process::make(std::shared_ptr<Family> family, ProcessOptions options,
                    detail::FunctionId function, detail::Block payload, std::size_t bytes) {
   std::string name = options.name.empty() ? family->next_name("Process") : std::move(options.name);
-  child_ = std::make_unique<ChildProcess>(
-      std::move(family), detail::ChildSpec{.name = std::move(name),
-                                           .function = function,
-                                           .payload = payload,
-                                           .payload_bytes = bytes,
-                                           .role = detail::Role::process,
-                                           .dies_with_parent = options.daemon,
-                                           .method = options.start_method});
+  child_ = std::make_unique<ChildProcess>(std::move(family),
+                                          detail::ChildSpec{.name = std::move(name),
+                                                            .function = function,
+                                                            .payload = payload,
+                                                            .payload_bytes = bytes,
+                                                            .role = detail::Role::process,
+                                                            .dies_with_parent = options.daemon,
+                                                            .method = options.start_method});
 }
 
 ChildProcess& Process::child(const char* call) const {
@@ -119,9 +119,7 @@ ProcessRef::ProcessRef(Family& family, Tag tag)
       pid_(family.registry().record(tag).pid.load()),
       daemon_(family.registry().record(tag).dies_with_parent != 0) {}
 
-bool ProcessRef::is_alive() const {
-  return Family::require()->registry().expected(tag_);
-}
+bool ProcessRef::is_alive() const { return Family::require()->registry().expected(tag_); }
 
 bool ProcessRef::join_until(Deadline deadline) const {
   const std::shared_ptr<Family> family = Family::require();
