@@ -26,7 +26,7 @@ class Bound {
 
   /// f(values..., rest...)
   template <class... Rest>
-  requires std::is_invocable_v<const F&, const Values&..., Rest...>
+    requires std::is_invocable_v<const F&, const Values&..., Rest...>
   decltype(auto) operator()(Rest&&... rest) const {
     return std::apply(
         [&](const Values&... values) -> decltype(auto) {
@@ -78,11 +78,12 @@ struct SplitParameters<0, TypeList<Bs...>, TypeList<Ls...>> {
   using Left = TypeList<Ls...>;
 };
 template <std::size_t Count, class... Bs, class First, class... Ls>
-requires(Count > 0) struct SplitParameters<Count, TypeList<Bs...>, TypeList<First, Ls...>>
-    : SplitParameters<Count - 1, TypeList<Bs..., First>, TypeList<Ls...>> {
-};
+  requires(Count > 0)
+struct SplitParameters<Count, TypeList<Bs...>, TypeList<First, Ls...>>
+    : SplitParameters<Count - 1, TypeList<Bs..., First>, TypeList<Ls...>> {};
 template <std::size_t Count, class... Bs>
-requires(Count > 0) struct SplitParameters<Count, TypeList<Bs...>, TypeList<>> {
+  requires(Count > 0)
+struct SplitParameters<Count, TypeList<Bs...>, TypeList<>> {
   static constexpr bool kEnough = false;
   using BoundOnes = void;
   using Left = TypeList<>;
@@ -90,17 +91,18 @@ requires(Count > 0) struct SplitParameters<Count, TypeList<Bs...>, TypeList<>> {
 
 /// Of a callable whose first Count arguments are bound.
 template <class F, std::size_t Count>
-requires Signature<F>::kKnown using SplitSignature =
+  requires Signature<F>::kKnown
+using SplitSignature =
     SplitParameters < (
                           requires { typename Signature<F>::Class; } && Count > 0)
         ? Count - 1
         : Count,
-                                    TypeList<>, typename Signature<F>::Parameters > ;
+      TypeList<>, typename Signature<F>::Parameters > ;
 
 template <class F, class... Values>
-requires(Signature<F>::kKnown && !(sizeof...(Values) == 0 && requires {
-           typename Signature<F>::Class;
-         })) struct Signature<Bound<F, Values...>> {
+  requires(Signature<F>::kKnown &&
+           !(sizeof...(Values) == 0 && requires { typename Signature<F>::Class; }))
+struct Signature<Bound<F, Values...>> {
   static constexpr bool kKnown = true;
   using Parameters = typename SplitSignature<F, sizeof...(Values)>::Left;
 };
@@ -112,15 +114,15 @@ struct BoundStorage {
   static constexpr bool kChangesCopy = false;
 };
 template <class F, class... Actual>
-requires(Signature<F>::kKnown &&
-         !requires { typename Signature<F>::Class; }) struct BoundStorage<F, Actual...> {
+  requires(Signature<F>::kKnown && !requires { typename Signature<F>::Class; })
+struct BoundStorage<F, Actual...> {
   using Split = SplitSignature<F, sizeof...(Actual)>;
   using type = typename StorageFor<typename Split::BoundOnes, Actual...>::type;
   static constexpr bool kEnough = Split::kEnough;
   static constexpr bool kChangesCopy = any_changes_argument(typename Signature<F>::Parameters{});
 };
 template <class F, class Object, class... Actual>
-requires requires { typename Signature<F>::Class; }
+  requires requires { typename Signature<F>::Class; }
 struct BoundStorage<F, Object, Actual...> {
   using Split = SplitSignature<F, 1 + sizeof...(Actual)>;
   using Others = StorageFor<typename Split::BoundOnes, Actual...>;

@@ -153,7 +153,7 @@ class RemoteTrace {
 ///       if (const auto* trace = brood::remote_trace(e)) print(trace->stack());
 ///     }
 template <class E>
-requires std::is_polymorphic_v<E>
+  requires std::is_polymorphic_v<E>
 [[nodiscard]] const RemoteTrace* remote_trace(const E& exception) noexcept {
   return dynamic_cast<const RemoteTrace*>(&exception);
 }

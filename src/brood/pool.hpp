@@ -33,8 +33,8 @@ class PoolCaller {
   /// results in order. All items are computed; then, if any failed, the failure of the first is
   /// thrown: what f threw, or WorkerCrashed. Result: std::vector<R>, nothing for void.
   template <class F, std::ranges::input_range... Ranges>
-  requires(sizeof...(Ranges) > 0 &&
-           (std::ranges::sized_range<Ranges> && ...)) auto map(F&& f, Ranges&&... ranges) const {
+    requires(sizeof...(Ranges) > 0 && (std::ranges::sized_range<Ranges> && ...))
+  auto map(F&& f, Ranges&&... ranges) const {
     return run<false, detail::stored_arguments_t<detail::stored_callable_t<F>,
                                                  std::ranges::range_reference_t<Ranges>...>>(
         std::forward<F>(f), [](auto& call) { return call.values(); }, ranges...);
@@ -42,8 +42,8 @@ class PoolCaller {
 
   /// The same, with an Outcome for every item: nothing is thrown for failed ones.
   template <class F, std::ranges::input_range... Ranges>
-  requires(sizeof...(Ranges) > 0 && (std::ranges::sized_range<Ranges> &&
-                                     ...)) auto try_map(F&& f, Ranges&&... ranges) const {
+    requires(sizeof...(Ranges) > 0 && (std::ranges::sized_range<Ranges> && ...))
+  auto try_map(F&& f, Ranges&&... ranges) const {
     return run<false, detail::stored_arguments_t<detail::stored_callable_t<F>,
                                                  std::ranges::range_reference_t<Ranges>...>>(
         std::forward<F>(f), [](auto& call) { return call.outcomes(); }, ranges...);
@@ -51,7 +51,7 @@ class PoolCaller {
 
   /// As map, for a range of tuples (or pairs) whose elements are the arguments.
   template <class F, std::ranges::input_range Range>
-  requires std::ranges::sized_range<Range>
+    requires std::ranges::sized_range<Range>
   auto starmap(F&& f, Range&& range) const {
     using Arguments =
         detail::spread_arguments_t<detail::stored_callable_t<F>, std::ranges::range_value_t<Range>>;

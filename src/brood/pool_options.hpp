@@ -23,8 +23,8 @@ class Initializer {
  public:
   Initializer() = default;
   template <class F>
-  requires(!std::is_same_v<std::remove_cvref_t<F>, Initializer>)
-      Initializer(F&& f) {  // NOLINT(google-explicit-constructor): reads as an assignment
+    requires(!std::is_same_v<std::remove_cvref_t<F>, Initializer>)
+  Initializer(F&& f) {  // NOLINT(google-explicit-constructor): reads as an assignment
     using Function = detail::stored_callable_t<F>;
     detail::require_callable<Function>();
     detail::VectorSink sink;

@@ -63,8 +63,9 @@ class Process {
   /// Takes the callable and its arguments. Throws StateError without a Runtime while other threads
   /// run; SharedMemoryFull.
   template <class F, class... Args>
-  requires(!std::is_same_v<std::remove_cvref_t<F>, ProcessOptions> &&
-           !std::is_same_v<std::remove_cvref_t<F>, Process>) explicit Process(F&& f, Args&&... args)
+    requires(!std::is_same_v<std::remove_cvref_t<F>, ProcessOptions> &&
+             !std::is_same_v<std::remove_cvref_t<F>, Process>)
+  explicit Process(F&& f, Args&&... args)
       : Process(ProcessOptions{}, std::forward<F>(f), std::forward<Args>(args)...) {}
 
   template <class F, class... Args>

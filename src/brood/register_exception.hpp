@@ -43,10 +43,10 @@ bool register_exception() noexcept {
 }
 
 template <class E, auto Encode, auto Decode>
-requires requires(const E& exception, std::string_view bytes) {
-  { Encode(exception) } -> std::convertible_to<std::string>;
-  { Decode(bytes) } -> std::convertible_to<E>;
-}
+  requires requires(const E& exception, std::string_view bytes) {
+    { Encode(exception) } -> std::convertible_to<std::string>;
+    { Decode(bytes) } -> std::convertible_to<E>;
+  }
 bool register_exception() noexcept {
   static detail::ExceptionType entry{
       .type = &typeid(E),

@@ -11,6 +11,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include <brood/errors.hpp>
@@ -175,7 +176,10 @@ TEST(Socket, APeerThatIsGoneIsToldAndNotSignalled) {
 
 TEST(Socket, APeerThatIsKilledIsTold) {
   if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  auto [here, there] = socket_pair();
+  // Not bindings, which this C++ does not let lambdas capture.
+  Fd here;
+  Fd there;
+  std::tie(here, there) = socket_pair();
   Forked child([&] {
     here.reset();
     send_text(there, "hello");
@@ -212,7 +216,9 @@ TEST(Socket, SendersThatShareAnEndDoNotMix) {
   if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
   constexpr int kSenders = 4;
   constexpr int kEach = 300;
-  auto [here, there] = socket_pair();
+  Fd here;
+  Fd there;
+  std::tie(here, there) = socket_pair();
   std::vector<Forked> senders;
   for (int s = 0; s < kSenders; ++s) {
     senders.emplace_back([&, s] {

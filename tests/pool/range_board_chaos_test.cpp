@@ -45,7 +45,7 @@ class Chaos {
         board_bytes_((RangeBoard<>::bytes_needed(shape.items, shape.slots) + 4095) / 4096 * 4096),
         bytes_(board_bytes_ + sizeof(Shared)),
         memory_(mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)),
-        shared_(new (static_cast<std::byte*>(memory_) + board_bytes_) Shared{}),
+        shared_(new(static_cast<std::byte*>(memory_) + board_bytes_) Shared{}),
         owner_(RangeBoard<>::format(memory_, board_bytes_, shape)),
         random_(seed),
         blamed_(shape.items),

@@ -47,14 +47,14 @@ class Trial {
         schedule_(choices),
         choices_(choices),
         bytes_(RangeBoard<ScheduledAtom>::bytes_needed(plan.shape.items, plan.shape.slots)),
-        memory_(::operator new (bytes_, std::align_val_t{128})),
+        memory_(::operator new(bytes_, std::align_val_t{128})),
         board_(RangeBoard<ScheduledAtom>::format(memory_, bytes_, plan.shape)),
         owner_(board_),
         runs_(plan.shape.items),
         blamed_(plan.shape.items),
         inside_(plan.shape.items, kNobody),
         item_of_(plan.shape.slots, kNobody) {}
-  ~Trial() { ::operator delete (memory_, std::align_val_t{128}); }
+  ~Trial() { ::operator delete(memory_, std::align_val_t{128}); }
   Trial(const Trial&) = delete;
   Trial& operator=(const Trial&) = delete;
 

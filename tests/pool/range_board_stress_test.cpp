@@ -64,7 +64,7 @@ class Crew {
   Crew(const Work& work, std::uint64_t seed)
       : work_(work),
         random_(seed),
-        memory_(::operator new (bytes(), std::align_val_t{128})),
+        memory_(::operator new(bytes(), std::align_val_t{128})),
         owner_(RangeBoard<Atom>::format(memory_, bytes(), work.shape)),
         input_(work.shape.items),
         output_(work.shape.items),
@@ -111,7 +111,7 @@ class Crew {
     for (std::thread& t : threads_) {
       if (t.joinable()) t.join();
     }
-    ::operator delete (memory_, std::align_val_t{128});
+    ::operator delete(memory_, std::align_val_t{128});
   }
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;

@@ -28,10 +28,10 @@ class Memory {
  public:
   explicit Memory(const RangeBoardShape& shape)
       : bytes_(RangeBoard<>::bytes_needed(shape.items, shape.slots)),
-        memory_(::operator new (bytes_, std::align_val_t{128})),
+        memory_(::operator new(bytes_, std::align_val_t{128})),
         board(RangeBoard<>::format(memory_, bytes_, shape)),
         owner(board) {}
-  ~Memory() { ::operator delete (memory_, std::align_val_t{128}); }
+  ~Memory() { ::operator delete(memory_, std::align_val_t{128}); }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 

@@ -292,8 +292,10 @@ class Schedule {
   std::uint64_t most_steps_ = 0;
   std::exception_ptr error_;
   ucontext_t main_{};
+#ifdef BROOD_TEST_FIBER_ASAN
   const void* main_bottom_ = nullptr;
   std::size_t main_size_ = 0;
+#endif
 };
 
 /// Stands in for std::atomic<T>: each operation is one step of the Schedule. Sequentially

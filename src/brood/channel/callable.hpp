@@ -19,7 +19,7 @@ namespace brood::detail {
 
 template <class F>
 inline constexpr bool kIsFunctionPointer =
-    std::is_pointer_v<F>&& std::is_function_v<std::remove_pointer_t<F>>;
+    std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>;
 
 /// Calls f with stored arguments, which are moved to it; the object of a member function is passed
 /// as an lvalue if the function wants one.

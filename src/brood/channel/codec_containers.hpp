@@ -50,7 +50,7 @@ void read_images(Decoder& from, Container& to, std::size_t size) {
 }
 
 template <class C, class Traits, class A>
-requires is_bytewise<C>
+  requires is_bytewise<C>
 struct Codec<std::basic_string<C, Traits, A>> {
   using Value = std::basic_string<C, Traits, A>;
   using Parts = TypeList<>;
@@ -197,42 +197,34 @@ struct KeyedCodec {
   }
 };
 template <class K, class Less, class A>
-requires std::is_empty_v<Less>
-struct Codec<std::set<K, Less, A>> : KeyedCodec<std::set<K, Less, A>> {
-};
+  requires std::is_empty_v<Less>
+struct Codec<std::set<K, Less, A>> : KeyedCodec<std::set<K, Less, A>> {};
 template <class K, class Less, class A>
-requires std::is_empty_v<Less>
-struct Codec<std::multiset<K, Less, A>> : KeyedCodec<std::multiset<K, Less, A>> {
-};
+  requires std::is_empty_v<Less>
+struct Codec<std::multiset<K, Less, A>> : KeyedCodec<std::multiset<K, Less, A>> {};
 template <class K, class V, class Less, class A>
-requires std::is_empty_v<Less>
-struct Codec<std::map<K, V, Less, A>> : KeyedCodec<std::map<K, V, Less, A>> {
-};
+  requires std::is_empty_v<Less>
+struct Codec<std::map<K, V, Less, A>> : KeyedCodec<std::map<K, V, Less, A>> {};
 template <class K, class V, class Less, class A>
-requires std::is_empty_v<Less>
-struct Codec<std::multimap<K, V, Less, A>> : KeyedCodec<std::multimap<K, V, Less, A>> {
-};
+  requires std::is_empty_v<Less>
+struct Codec<std::multimap<K, V, Less, A>> : KeyedCodec<std::multimap<K, V, Less, A>> {};
 
 template <class Hash, class Equal>
-inline constexpr bool kStateless = std::is_empty_v<Hash>&& std::is_empty_v<Equal>;
+inline constexpr bool kStateless = std::is_empty_v<Hash> && std::is_empty_v<Equal>;
 template <class K, class H, class E, class A>
-requires kStateless<H, E>
-struct Codec<std::unordered_set<K, H, E, A>> : KeyedCodec<std::unordered_set<K, H, E, A>> {
-};
+  requires kStateless<H, E>
+struct Codec<std::unordered_set<K, H, E, A>> : KeyedCodec<std::unordered_set<K, H, E, A>> {};
 template <class K, class H, class E, class A>
-requires kStateless<H, E>
+  requires kStateless<H, E>
 struct Codec<std::unordered_multiset<K, H, E, A>>
-    : KeyedCodec<std::unordered_multiset<K, H, E, A>> {
-};
+    : KeyedCodec<std::unordered_multiset<K, H, E, A>> {};
 template <class K, class V, class H, class E, class A>
-requires kStateless<H, E>
-struct Codec<std::unordered_map<K, V, H, E, A>> : KeyedCodec<std::unordered_map<K, V, H, E, A>> {
-};
+  requires kStateless<H, E>
+struct Codec<std::unordered_map<K, V, H, E, A>> : KeyedCodec<std::unordered_map<K, V, H, E, A>> {};
 template <class K, class V, class H, class E, class A>
-requires kStateless<H, E>
+  requires kStateless<H, E>
 struct Codec<std::unordered_multimap<K, V, H, E, A>>
-    : KeyedCodec<std::unordered_multimap<K, V, H, E, A>> {
-};
+    : KeyedCodec<std::unordered_multimap<K, V, H, E, A>> {};
 
 /// Stacks and queues: the container in them, which is a protected member.
 template <class Adaptor>
@@ -256,8 +248,7 @@ struct Codec<std::stack<T, C>> : AdaptorCodec<std::stack<T, C>> {};
 template <class T, class C>
 struct Codec<std::queue<T, C>> : AdaptorCodec<std::queue<T, C>> {};
 template <class T, class C, class Less>
-requires std::is_empty_v<Less>
-struct Codec<std::priority_queue<T, C, Less>> : AdaptorCodec<std::priority_queue<T, C, Less>> {
-};
+  requires std::is_empty_v<Less>
+struct Codec<std::priority_queue<T, C, Less>> : AdaptorCodec<std::priority_queue<T, C, Less>> {};
 
 }  // namespace brood::detail

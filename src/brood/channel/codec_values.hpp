@@ -56,8 +56,7 @@ struct Codec<std::array<T, N>> {
   static std::array<T, N> read([[maybe_unused]] Decoder& from) {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       return std::array<T, N>{{(static_cast<void>(I), from.get<T>())...}};
-    }
-    (std::make_index_sequence<N>{});
+    }(std::make_index_sequence<N>{});
   }
 };
 
@@ -95,8 +94,7 @@ struct Codec<std::variant<Ts...>> {
         return Value(std::in_place_index<I>, decoder.get<std::variant_alternative_t<I, Value>>());
       }...};
       return kReads[index](from);
-    }
-    (std::index_sequence_for<Ts...>{});
+    }(std::index_sequence_for<Ts...>{});
   }
 };
 

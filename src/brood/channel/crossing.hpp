@@ -41,9 +41,7 @@ template <class T>
 struct Codec;
 
 template <class T>
-concept HasCodec = requires {
-  typename Codec<T>::Parts;
-};
+concept HasCodec = requires { typename Codec<T>::Parts; };
 
 /// Classes with functions as for cereal: serialize, save and load, save_minimal and load_minimal;
 /// members or not, with a version or not.
@@ -66,10 +64,10 @@ inline constexpr std::size_t kCerealLoads = [] {
 template <class T>
 inline constexpr bool kIsComplex = false;
 template <template <class> class C, std::floating_point V>
-requires requires(const C<V>& c) {
-  { c.real() } -> std::convertible_to<V>;
-  { c.imag() } -> std::convertible_to<V>;
-}
+  requires requires(const C<V>& c) {
+    { c.real() } -> std::convertible_to<V>;
+    { c.imag() } -> std::convertible_to<V>;
+  }
 inline constexpr bool kIsComplex<C<V>> = sizeof(C<V>) == 2 * sizeof(V);
 
 template <class T>

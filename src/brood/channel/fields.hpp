@@ -42,11 +42,11 @@ using AnyField = std::conditional_t<std::is_copy_constructible_v<T>, AnyReferenc
 template <class T>
 struct AnyBaseOf {
   template <class Base>
-  requires(std::is_base_of_v<Base, T> && !std::same_as<Base, T>) operator Base&()
-      const;  // NOLINT(google-explicit-constructor)
+    requires(std::is_base_of_v<Base, T> && !std::same_as<Base, T>)
+  operator Base&() const;  // NOLINT(google-explicit-constructor)
   template <class Base>
-  requires(std::is_base_of_v<Base, T> && !std::same_as<Base, T>) operator Base&&()
-      const;  // NOLINT(google-explicit-constructor)
+    requires(std::is_base_of_v<Base, T> && !std::same_as<Base, T>)
+  operator Base&&() const;  // NOLINT(google-explicit-constructor)
 };
 struct ConvertsToNothing {};
 
@@ -55,9 +55,7 @@ struct ConvertsToNothing {};
 template <class T>
 concept AggregateWithBase = std::is_class_v<T> && std::is_aggregate_v<T> && requires {
   T{AnyBaseOf<T>{}};
-} && !requires {
-  T{ConvertsToNothing{}};
-};
+} && !requires { T{ConvertsToNothing{}}; };
 
 /// A class whose fields can be listed.
 template <class T>
@@ -79,8 +77,8 @@ constexpr bool takes_braces(std::index_sequence<Before...>, std::index_sequence<
 
 /// Whether `T{any..., {}, any...}` is valid, with so many before the braces and after them.
 template <class T, std::size_t Before, std::size_t After>
-inline constexpr bool kTakesBraces = takes_braces<T>(std::make_index_sequence<Before>{},
-                                                     std::make_index_sequence<After>{});
+inline constexpr bool kTakesBraces =
+    takes_braces<T>(std::make_index_sequence<Before>{}, std::make_index_sequence<After>{});
 
 /// The last number of values that T takes: Low is known to be taken, High not to be.
 template <class T, std::size_t Low, std::size_t High>
@@ -158,10 +156,7 @@ constexpr std::size_t count_fields() {
 /// Whether no field is a reference, which the list of their types does not show: then neither `T{}`
 /// nor assignment would be possible. (Nor are they if a field is constant and cannot be `{}`.)
 template <class T>
-inline constexpr bool kHoldsValues = requires {
-  T{};
-}
-|| std::is_move_assignable_v<T>;
+inline constexpr bool kHoldsValues = requires { T{}; } || std::is_move_assignable_v<T>;
 
 /// How many fields the aggregate has; an array counts as one.
 template <Aggregate T>
@@ -169,7 +164,7 @@ inline constexpr std::size_t kFieldCount = count_fields<T, count_values<T>()>();
 
 /// References to the fields, in order.
 template <class T>
-requires Aggregate<std::remove_const_t<T>>
+  requires Aggregate<std::remove_const_t<T>>
 constexpr auto tie_fields(T& value) {
   using Count = boost::pfr::detail::size_t_<kFieldCount<std::remove_const_t<T>>>;
   return boost::pfr::detail::tie_as_tuple(value, Count{});
@@ -189,8 +184,7 @@ constexpr void for_each_field(T& value, Use use) {
   [&]<class... References>(boost::pfr::detail::sequence_tuple::tuple<References...> fields) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (use(boost::pfr::detail::sequence_tuple::get<I>(fields)), ...);
-    }
-    (std::index_sequence_for<References...>{});
+    }(std::index_sequence_for<References...>{});
   }(tie_fields(value));
 }
 

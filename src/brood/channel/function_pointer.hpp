@@ -28,7 +28,7 @@ void put_member_offset(ByteSink& to, std::uint64_t offset, const std::type_info&
 std::uint64_t get_member_offset(ByteSource& from, const std::type_info& type);
 
 template <class F>
-requires std::is_function_v<F>
+  requires std::is_function_v<F>
 struct Codec<F*> {
   using Parts = TypeList<>;
   static constexpr std::size_t kLeast = 3 * sizeof(std::uint64_t);
@@ -43,7 +43,7 @@ struct Codec<F*> {
 /// In the Itanium C++ ABI a pointer to a member function is two words. The first is the address of
 /// the function or, if it is virtual, 1 + its offset in the table; the second is added to `this`.
 template <class F, class Class>
-requires std::is_function_v<F>
+  requires std::is_function_v<F>
 struct Codec<F Class::*> {
   using Pointer = F Class::*;
   using Words = std::array<std::uint64_t, 2>;
@@ -75,7 +75,7 @@ struct Codec<F Class::*> {
 };
 
 template <class Member, class Class>
-requires std::is_object_v<Member>
+  requires std::is_object_v<Member>
 struct Codec<Member Class::*> {
   using Pointer = Member Class::*;
   using Parts = TypeList<>;

@@ -84,12 +84,9 @@ template <class T>
 concept ProcessBound = requires(T& x) {
   x.lock();
   x.unlock();
-}
-|| requires(T& x) { x.joinable(); }
-|| requires(T& x) { x.notify_one(); }
-|| requires(T& x) { x.is_lock_free(); }
-|| requires(T& x) { x.rdbuf(); }
-|| requires(T& x) {
+} || requires(T& x) { x.joinable(); } || requires(T& x) { x.notify_one(); } || requires(T& x) {
+  x.is_lock_free();
+} || requires(T& x) { x.rdbuf(); } || requires(T& x) {
   x.valid();
   x.wait();
 };
@@ -154,8 +151,7 @@ constexpr Refusal why_not() {
 template <class T, class... Fields>
 constexpr bool restored_from_fields(TypeList<Fields...>) {
   if constexpr ((std::is_array_v<Fields> || ...)) {
-    return requires { T{}; }
-    &&(!std::is_const_v<std::remove_all_extents_t<Fields>> && ...);
+    return requires { T{}; } && (!std::is_const_v<std::remove_all_extents_t<Fields>> && ...);
   } else {
     return kHoldsValues<T>;
   }

@@ -48,21 +48,22 @@ BROOD_MEMBER_SIGNATURE(&&)
 BROOD_MEMBER_SIGNATURE(const&&)
 BROOD_MEMBER_SIGNATURE(noexcept)
 BROOD_MEMBER_SIGNATURE(const noexcept)
-BROOD_MEMBER_SIGNATURE(&noexcept)
+BROOD_MEMBER_SIGNATURE(& noexcept)
 BROOD_MEMBER_SIGNATURE(const& noexcept)
-BROOD_MEMBER_SIGNATURE(&&noexcept)
+BROOD_MEMBER_SIGNATURE(&& noexcept)
 BROOD_MEMBER_SIGNATURE(const&& noexcept)
 #undef BROOD_MEMBER_SIGNATURE
 
 template <class M, class C>
-requires std::is_object_v<M>
+  requires std::is_object_v<M>
 struct Signature<M C::*> : KnownSignature<> {
   using Class = C;
 };
 
 template <class F>
-requires(std::is_class_v<F>&& requires { &F::operator(); } &&
-         Signature<decltype(&F::operator())>::kKnown) struct Signature<F> : KnownSignature<> {
+  requires(std::is_class_v<F> && requires { &F::operator(); } &&
+           Signature<decltype(&F::operator())>::kKnown)
+struct Signature<F> : KnownSignature<> {
   using Parameters = typename Signature<decltype(&F::operator())>::Parameters;
 };
 
@@ -77,8 +78,8 @@ struct Storage<std::basic_string_view<C, Traits>> {
   using type = std::basic_string<C, Traits>;
 };
 template <class T, std::size_t N>
-requires(N == std::dynamic_extent &&
-         !std::same_as<std::remove_const_t<T>, bool>) struct Storage<std::span<T, N>> {
+  requires(N == std::dynamic_extent && !std::same_as<std::remove_const_t<T>, bool>)
+struct Storage<std::span<T, N>> {
   // A span of what may be changed would change a copy.
   using type =
       std::conditional_t<std::is_const_v<T>, std::vector<std::remove_const_t<T>>, std::span<T, N>>;
@@ -97,7 +98,8 @@ struct StorageFor {
   static constexpr bool kFits = false;
 };
 template <class... Ps, class... Actual>
-requires(sizeof...(Ps) == sizeof...(Actual)) struct StorageFor<TypeList<Ps...>, Actual...> {
+  requires(sizeof...(Ps) == sizeof...(Actual))
+struct StorageFor<TypeList<Ps...>, Actual...> {
   using type = std::tuple<storage_t<Ps>...>;
   static constexpr bool kFits = true;
 };
@@ -114,11 +116,10 @@ struct StoredArguments : StorageFor<void, Actual...> {
   static constexpr bool kFits = true;
 };
 template <class F, class... Actual>
-requires Signature<F>::kKnown struct StoredArguments<F, Actual...>
-    : StorageFor<typename Signature<F>::Parameters, Actual...> {
-};
+  requires Signature<F>::kKnown
+struct StoredArguments<F, Actual...> : StorageFor<typename Signature<F>::Parameters, Actual...> {};
 template <class F, class Object, class... Actual>
-requires requires { typename Signature<F>::Class; }
+  requires requires { typename Signature<F>::Class; }
 struct StoredArguments<F, Object, Actual...> {
   using Others = StorageFor<typename Signature<F>::Parameters, Actual...>;
   using Class = typename Signature<F>::Class;

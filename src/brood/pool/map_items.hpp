@@ -107,8 +107,7 @@ void run_map(JobRun& run) {
   const auto readers = [&]<std::size_t... I>(std::index_sequence<I...>) {
     return std::tuple<ColumnReader<Ts>...>(
         ColumnReader<Ts>(run.segment, columns[I], run.board.items())...);
-  }
-  (std::index_sequence_for<Ts...>{});
+  }(std::index_sequence_for<Ts...>{});
   const OutputWriter<R> output(run);
   const ItemMarks<> marks = run.board.marks();
 
