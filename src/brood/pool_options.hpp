@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -24,15 +25,17 @@ class Initializer {
   Initializer() = default;
   template <class F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, Initializer>)
-  Initializer(F&& f) {  // NOLINT(google-explicit-constructor): reads as an assignment
+  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): it is constrained
+  Initializer(F&& f) {  // not explicit: reads as an assignment
     using Function = detail::stored_callable_t<F>;
     detail::require_callable<Function>();
+    Function function(std::forward<F>(f));
     detail::VectorSink sink;
-    detail::encode_callable(sink, Function(std::forward<F>(f)));
+    detail::encode_callable(sink, function);
     call_ = detail::EncodedCall{
         .function = detail::thunk_id<&run<Function>, detail::ThunkKind::process>(),
         .bytes = sink.take()};
-    here_ = [function = Function(std::forward<F>(f))]() mutable { function(); };
+    here_ = [here = std::make_shared<Function>(std::move(function))] { (*here)(); };
   }
 
  private:

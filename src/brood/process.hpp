@@ -69,7 +69,7 @@ class Process {
       : Process(ProcessOptions{}, std::forward<F>(f), std::forward<Args>(args)...) {}
 
   template <class F, class... Args>
-  Process(ProcessOptions options, F&& f, Args&&... args) {
+  Process(const ProcessOptions& options, F&& f, Args&&... args) {
     using Function = detail::stored_callable_t<F>;
     detail::require_callable<Function, Args...>();
     using Arguments = detail::stored_arguments_t<Function, Args...>;
@@ -80,9 +80,8 @@ class Process {
     detail::encode_callable(sink, function);
     detail::encode(sink, arguments);
     const std::size_t bytes = sink.written();
-    make(family, std::move(options),
-         detail::thunk_id<&run<Function, Arguments>, detail::ThunkKind::process>(), sink.release(),
-         bytes);
+    make(family, options, detail::thunk_id<&run<Function, Arguments>, detail::ThunkKind::process>(),
+         sink.release(), bytes);
   }
 
   Process(Process&&) noexcept = default;
@@ -138,7 +137,7 @@ class Process {
     detail::invoke_stored(function, std::move(arguments));
   }
 
-  void make(std::shared_ptr<detail::Family> family, ProcessOptions options,
+  void make(std::shared_ptr<detail::Family> family, const ProcessOptions& options,
             detail::FunctionId function, detail::Block payload, std::size_t bytes);
   bool join_until(detail::Deadline deadline);
   void end() noexcept;

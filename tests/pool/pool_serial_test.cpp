@@ -128,6 +128,15 @@ TEST_F(SerialPoolTest, StatesAreThoseOfWorkers) {
   EXPECT_TRUE(order.empty());
 }
 
+TEST_F(SerialPoolTest, TheInitializerHasWhatWasMovedIntoIt) {
+  static std::string got;
+  const std::string text(100, 'x');
+  const Pool pool(
+      {.workers = 0,
+       .initializer = brood::bind([](const std::string& s) { got = s; }, std::string(text))});
+  EXPECT_EQ(got, text);
+}
+
 TEST_F(SerialPoolTest, TheInitializerRunsHere) {
   static int runs = 0;
   runs = 0;

@@ -92,7 +92,8 @@ class Encoder final : public cereal::detail::OutputArchiveBase, private cereal::
     put<T>(value);
   }
 
-  // What cereal calls.
+  // What cereal calls, by its names.
+  // NOLINTBEGIN(readability-identifier-naming)
   template <class... Ts>
   Encoder& operator()(Ts&&... values) {
     (archive(values), ...);
@@ -121,6 +122,7 @@ class Encoder final : public cereal::detail::OutputArchiveBase, private cereal::
   }
 
   static constexpr unsigned char kLongSize = 255;
+  // NOLINTEND(readability-identifier-naming)
 
  private:
   template <class Marked>
@@ -235,7 +237,8 @@ class Decoder final : public cereal::detail::InputArchiveBase, private cereal::a
     return std::max<std::size_t>(least_bytes<T>(), 1);
   }
 
-  // What cereal calls.
+  // What cereal calls, by its names.
+  // NOLINTBEGIN(readability-identifier-naming)
   template <class... Ts>
   Decoder& operator()(Ts&&... values) {
     (archive(values), ...);
@@ -265,6 +268,7 @@ class Decoder final : public cereal::detail::InputArchiveBase, private cereal::a
     std::uint32_t* known = memory().version_of(typeid(T));
     return known != nullptr ? *known : memory().note_version(typeid(T), get<std::uint32_t>());
   }
+  // NOLINTEND(readability-identifier-naming)
 
  private:
   /// It may be private, with cereal::access as a friend. Whether it is there cannot be asked; if

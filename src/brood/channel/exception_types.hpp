@@ -70,11 +70,11 @@ class Rethrown : public E, public RethrownTrace {
 template <class E>
 class WithCause : public E, public std::nested_exception {
  public:
-  explicit WithCause(E&& object) : E(std::move(object)) {}
+  explicit WithCause(E object) : E(std::move(object)) {}
 };
 
 template <class E>
-[[noreturn]] void throw_with_trace(E&& object, const std::shared_ptr<const RemoteFailure>& failure,
+[[noreturn]] void throw_with_trace(E object, const std::shared_ptr<const RemoteFailure>& failure,
                                    const ExceptionType& entry, bool nested) {
   if constexpr (std::is_final_v<E>) {
     throw std::move(object);  // nothing can be added to it

@@ -93,7 +93,7 @@ concept ProcessBound = requires(T& x) {
 
 template <Refusal Why, class Leaf>
 struct Verdict {
-  static constexpr Refusal why = Why;
+  static constexpr Refusal kWhy = Why;
   using leaf = Leaf;
 };
 using Fine = Verdict<Refusal::none, void>;
@@ -110,7 +110,7 @@ constexpr auto judge_parts(TypeList<>) {
 template <class Open, class First, class... Rest>
 constexpr auto judge_parts(TypeList<First, Rest...>) {
   using Found = decltype(judge<std::remove_const_t<std::remove_all_extents_t<First>>, Open>());
-  if constexpr (Found::why != Refusal::none) {
+  if constexpr (Found::kWhy != Refusal::none) {
     return Found{};
   } else {
     return judge_parts<Open>(TypeList<Rest...>{});
@@ -174,7 +174,7 @@ constexpr auto judge() {
     }
   } else if constexpr (kCrossing<T> == Crossing::fields) {
     using Found = decltype(judge_parts<typename Open::template With<T>>(FieldTypes<T>{}));
-    if constexpr (Found::why != Refusal::none) {
+    if constexpr (Found::kWhy != Refusal::none) {
       return Found{};
     } else if constexpr (!restored_from_fields<T>(FieldTypes<T>{})) {
       return Verdict<Refusal::unrestorable, T>{};
@@ -193,7 +193,7 @@ using VerdictOn = decltype(judge<std::remove_cv_t<T>, TypeList<>>());
 
 /// Types whose values can cross to another process.
 template <class T>
-concept Sendable = VerdictOn<T>::why == Refusal::none;
+concept Sendable = VerdictOn<T>::kWhy == Refusal::none;
 
 /// The compiler's message for the first part of a type that cannot cross. `Leaf` shows in the
 /// message which type it is.
@@ -248,7 +248,7 @@ constexpr void refuse() {
 /// Compiles if T is Sendable; otherwise the compiler says in one sentence what to do instead.
 template <class T>
 constexpr void require_sendable() {
-  refuse<typename VerdictOn<T>::leaf, VerdictOn<T>::why>();
+  refuse<typename VerdictOn<T>::leaf, VerdictOn<T>::kWhy>();
 }
 
 }  // namespace brood::detail

@@ -35,6 +35,7 @@ struct Signature<R (*)(Ps...)> : KnownSignature<Ps...> {};
 template <class R, class... Ps>
 struct Signature<R (*)(Ps...) noexcept> : KnownSignature<Ps...> {};
 
+// NOLINTBEGIN(bugprone-macro-parentheses): qualifiers are no expression
 #define BROOD_MEMBER_SIGNATURE(qualifiers)                               \
   template <class R, class C, class... Ps>                               \
   struct Signature<R (C::*)(Ps...) qualifiers> : KnownSignature<Ps...> { \
@@ -53,6 +54,7 @@ BROOD_MEMBER_SIGNATURE(const& noexcept)
 BROOD_MEMBER_SIGNATURE(&& noexcept)
 BROOD_MEMBER_SIGNATURE(const&& noexcept)
 #undef BROOD_MEMBER_SIGNATURE
+// NOLINTEND(bugprone-macro-parentheses)
 
 template <class M, class C>
   requires std::is_object_v<M>

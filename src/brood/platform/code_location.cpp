@@ -127,6 +127,7 @@ class LibDw {
     return expected;
   }
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration
 #define BROOD_DW_FUNCTION(name) decltype(&::name) name = nullptr
   BROOD_DW_FUNCTION(dwfl_begin);
   BROOD_DW_FUNCTION(dwfl_end);

@@ -45,6 +45,7 @@ std::vector<std::uint64_t> Poller::wait(Deadline deadline) {
                                  to_milliseconds(deadline));
   if (count < 0 && errno != EINTR) throw SystemError("epoll_wait", "", errno);
   std::vector<std::uint64_t> keys;
+  keys.reserve(events.size());
   for (int i = 0; i < count; ++i) keys.push_back(events[static_cast<std::size_t>(i)].data.u64);
   return keys;
 }

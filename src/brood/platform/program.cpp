@@ -58,33 +58,33 @@ Fd copy_above(int fd, int lowest) {
 class SpawnActions {
  public:
   SpawnActions() {
-    check(::posix_spawn_file_actions_init(&actions_), "posix_spawn_file_actions_init");
-    check(::posix_spawnattr_init(&attributes_), "posix_spawnattr_init");
+    check(::posix_spawn_file_actions_init(&actions), "posix_spawn_file_actions_init");
+    check(::posix_spawnattr_init(&attributes), "posix_spawnattr_init");
     sigset_t all;
     sigset_t none;
     ::sigfillset(&all);
     ::sigemptyset(&none);
-    ::posix_spawnattr_setsigdefault(&attributes_, &all);
-    ::posix_spawnattr_setsigmask(&attributes_, &none);
-    ::posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    ::posix_spawnattr_setsigdefault(&attributes, &all);
+    ::posix_spawnattr_setsigmask(&attributes, &none);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
   }
   SpawnActions(const SpawnActions&) = delete;
   SpawnActions& operator=(const SpawnActions&) = delete;
   ~SpawnActions() {
-    ::posix_spawn_file_actions_destroy(&actions_);
-    ::posix_spawnattr_destroy(&attributes_);
+    ::posix_spawn_file_actions_destroy(&actions);
+    ::posix_spawnattr_destroy(&attributes);
   }
   void duplicate(int from, int to) {
-    check(::posix_spawn_file_actions_adddup2(&actions_, from, to), "adddup2");
+    check(::posix_spawn_file_actions_adddup2(&actions, from, to), "adddup2");
   }
   void close_from(int first) {
-    check(::posix_spawn_file_actions_addclosefrom_np(&actions_, first), "addclosefrom");
+    check(::posix_spawn_file_actions_addclosefrom_np(&actions, first), "addclosefrom");
   }
   static void check(int error, const char* call) {
     if (error != 0) throw SystemError(call, "to execute this program again", error);
   }
-  posix_spawn_file_actions_t actions_{};
-  posix_spawnattr_t attributes_{};
+  posix_spawn_file_actions_t actions{};
+  posix_spawnattr_t attributes{};
 };
 
 }  // namespace
@@ -158,8 +158,8 @@ int execute_again(std::span<const std::string> arguments, std::span<const std::s
   }
   actions.close_from(first_above);
   int pid = 0;
-  const int error = ::posix_spawn(&pid, executable_path().c_str(), &actions.actions_,
-                                  &actions.attributes_, argv.data(), envp.data());
+  const int error = ::posix_spawn(&pid, executable_path().c_str(), &actions.actions,
+                                  &actions.attributes, argv.data(), envp.data());
   if (error != 0) throw SystemError("posix_spawn", executable_path(), error);
   return pid;
 }
@@ -199,6 +199,7 @@ void set_standard_streams(std::span<const int> streams) noexcept {
 
 std::vector<int> open_standard_streams() {
   std::vector<int> streams;
+  streams.reserve(kFirstPassedFd);
   for (int number = 0; number < kFirstPassedFd; ++number) {
     streams.push_back(::fcntl(number, F_GETFD) >= 0 ? number : -1);
   }

@@ -59,6 +59,7 @@ class ProbeTypeInfo final : public std::type_info {
 // priority makes it exist before any other object of the program is constructed and may throw.
 // NOTE: this file must contain no mention of ThrowProbe's own typeid or of a clause that catches
 // it.
+// NOLINTNEXTLINE(readability-identifier-naming): the name is the compiler's
 extern const ProbeTypeInfo throw_probe_type_info asm("_ZTIN5brood6detail10ThrowProbeE")
     __attribute__((visibility("default")));
 __attribute__((init_priority(101))) const ProbeTypeInfo throw_probe_type_info;

@@ -200,7 +200,7 @@ bool Family::become(Tag tag) {
 
 Family::Glance Family::look() const {
   Glance glance{};
-  glance.epoch = segment_.header().death_epoch.load(std::memory_order_seq_cst);
+  glance.epoch_ = segment_.header().death_epoch.load(std::memory_order_seq_cst);
   return glance;
 }
 
@@ -216,7 +216,7 @@ void Family::sleep(Glance glance, std::span<const FutexWord> words, Deadline dea
     if (count < all.size() - 2) all[count++] = word;
   }
   const SegmentHeader& header = segment_.header();
-  all[count++] = {&header.death_epoch, glance.epoch};
+  all[count++] = {&header.death_epoch, glance.epoch_};
   const bool is_watched = watched();
   if (is_watched) {
     // The watchdog announces deaths; its own is the kernel's to tell.

@@ -55,7 +55,7 @@ class Family {
   /// caller looks again. Never sleeps longer than a backstop that covers a lost watchdog.
   class Glance {
     friend class Family;
-    std::uint32_t epoch;
+    std::uint32_t epoch_;
   };
   [[nodiscard]] Glance look() const;
   void sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const;

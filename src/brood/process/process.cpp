@@ -11,7 +11,6 @@ namespace brood {
 using detail::ChildProcess;
 using detail::Deadline;
 using detail::Family;
-using detail::RecordState;
 using detail::Tag;
 
 namespace {
@@ -23,9 +22,9 @@ constexpr auto kGrace = 1s;
 
 }  // namespace
 
-void Process::make(std::shared_ptr<Family> family, ProcessOptions options,
+void Process::make(std::shared_ptr<Family> family, const ProcessOptions& options,
                    detail::FunctionId function, detail::Block payload, std::size_t bytes) {
-  std::string name = options.name.empty() ? family->next_name("Process") : std::move(options.name);
+  std::string name = options.name.empty() ? family->next_name("Process") : options.name;
   child_ = std::make_unique<ChildProcess>(std::move(family),
                                           detail::ChildSpec{.name = std::move(name),
                                                             .function = function,
