@@ -22,11 +22,6 @@
 
 #include "support/ratio.hpp"
 
-// clang before 16 cannot compile libstdc++'s views.
-#if !defined(__clang__) || __clang_major__ >= 16
-#define BENCH_HAS_IOTA 1
-#endif
-
 namespace {
 
 // A function of Rounds dependent rounds. It is computed in 64 bits because the compiler then
@@ -147,7 +142,6 @@ class Suite {
             "tbb_same_vector" + tail);
   }
 
-#ifdef BENCH_HAS_IOTA
   template <class Function>
   void add_iota(const std::string& cost) {
     add("pool_map_iota/" + cost, [this](benchmark::State& state) {
@@ -156,7 +150,6 @@ class Suite {
     compare("  the same over views::iota, automatic", "pool_map_iota/" + cost,
             fmt::format("tbb/{}/chunk:automatic", cost));
   }
-#endif
 
   template <class Function>
   void add_serial(const std::string& cost) {
@@ -195,17 +188,13 @@ int main(int argc, char** argv) {
   suite.add_chunk<OneNanosecond>("1ns", 16, 0.6);
   suite.add_chunk<OneNanosecond>("1ns", 256, 0.9);
   suite.add_chunk<OneNanosecond>("1ns", kAutomatic, 1.0);
-#ifdef BENCH_HAS_IOTA
   suite.add_iota<OneNanosecond>("1ns");
-#endif
   suite.add_serial<OneNanosecond>("1ns");
   suite.add_chunk<FiftyNanoseconds>("50ns", 1, 0.9);
   suite.add_chunk<FiftyNanoseconds>("50ns", 16, 1.0);
   suite.add_chunk<FiftyNanoseconds>("50ns", 256, 1.0);
   suite.add_chunk<FiftyNanoseconds>("50ns", kAutomatic, 1.0);
-#ifdef BENCH_HAS_IOTA
   suite.add_iota<FiftyNanoseconds>("50ns");
-#endif
   suite.add_serial<FiftyNanoseconds>("50ns");
   return bench::run(argc, argv, suite.rows());
 }
