@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -36,7 +37,12 @@ class ArenaTest : public ::testing::Test {
   Segment segment_ = Segment::create();
 };
 
-bool aligned(const Block& block) { return reinterpret_cast<std::uintptr_t>(block.data) % 64 == 0; }
+/// As well as a type of its size may ask for.
+bool aligned(const Block& block) {
+  const std::size_t page = page_size();
+  const std::size_t multiple = block.bytes < page ? std::bit_floor(block.bytes) : page;
+  return reinterpret_cast<std::uintptr_t>(block.data) % multiple == 0;
+}
 
 /// Whether every page of it is there already.
 bool resident(const Block& block) {
@@ -110,6 +116,38 @@ TEST_F(ArenaTest, WhatIsFreedIsUsedAgainBeforeNewMemory) {
     EXPECT_EQ(used(), before) << size;
     for (const Block& block : first) arena.free(block);
   }
+}
+
+TEST_F(ArenaTest, WhatIsSkippedForAlignmentIsNotLost) {
+  Arena arena(segment_, kMe);
+  const Block first = arena.allocate(64);
+  const Block page = arena.allocate(4096);  // skips 64, 128, ... 2048
+  EXPECT_EQ(page.data, first.data + 4096);
+  std::vector<Block> skipped;
+  for (std::size_t bytes = 64; bytes < 4096; bytes *= 2) {
+    skipped.push_back(arena.allocate(bytes));
+    EXPECT_EQ(skipped.back().data, first.data + bytes) << bytes;
+    EXPECT_TRUE(resident(skipped.back())) << bytes;
+  }
+  EXPECT_EQ(arena.allocate(64).data, page.data + 4096);
+}
+
+TEST_F(ArenaTest, WhatIsAbandonedStaysItsOwners) {
+  Arena arena(segment_, kMe);
+  arena.allocate(100);
+  const Block large = arena.allocate(3 * kMiB);
+  arena.free(arena.allocate(5 * kMiB));
+  const std::size_t before = used();
+  {
+    Arena copy(segment_, kMe);
+    copy.free(copy.allocate(2 * kMiB));
+    const std::size_t more = used() - before;
+    EXPECT_GT(more, 0U);
+    copy.abandon();
+    EXPECT_EQ(used(), before + more);
+  }
+  EXPECT_GT(used(), before);
+  arena.free(large);
 }
 
 TEST_F(ArenaTest, FreeingNothingIsHarmless) {

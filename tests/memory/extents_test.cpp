@@ -25,8 +25,8 @@ namespace brood::detail {
 namespace {
 
 using namespace brood::testing;
-using test::prove_everything;
-using test::SingleStep;
+using testing::prove_everything;
+using testing::SingleStep;
 
 constexpr std::size_t kGranules = 24;
 constexpr std::size_t kGranule = std::size_t{64} << 10U;

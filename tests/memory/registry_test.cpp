@@ -25,8 +25,8 @@ namespace brood::detail {
 namespace {
 
 using namespace brood::testing;
-using test::prove_everything;
-using test::SingleStep;
+using testing::prove_everything;
+using testing::SingleStep;
 using State = RecordState;
 
 constexpr Tag kHolder(1000, 5);

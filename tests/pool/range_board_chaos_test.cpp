@@ -16,7 +16,8 @@
 #include <thread>
 #include <vector>
 
-#include "../support/single_step.hpp"
+#include "support/sanitizers.hpp"
+#include "support/single_step.hpp"
 
 namespace brood::detail {
 namespace {
@@ -175,19 +176,19 @@ class Chaos {
   int deaths_ = 0;
 };
 
-class RangeBoardChaos : public testing::TestWithParam<RangeBoardShape> {};
+class RangeBoardChaos : public ::testing::TestWithParam<RangeBoardShape> {};
 
 TEST_P(RangeBoardChaos, RandomKillsAndStopsLoseNothing) {
-#if BROOD_UNDER_THREAD_SANITIZER
-  GTEST_SKIP() << "ThreadSanitizer does not see what other processes do";
-#endif
+  if (brood::testing::kThreadSanitizer) {
+    GTEST_SKIP() << "ThreadSanitizer does not see what other processes do";
+  }
   const auto end = std::chrono::steady_clock::now() +
-                   std::chrono::milliseconds(test::prove_everything() ? 20'000 : 700);
+                   std::chrono::milliseconds(testing::prove_everything() ? 20'000 : 700);
   int deaths = 0;
   std::size_t culprits = 0;
   std::uint64_t jobs = 0;
   do {
-    SCOPED_TRACE(testing::Message() << "seed " << jobs + 1);
+    SCOPED_TRACE(::testing::Message() << "seed " << jobs + 1);
     Chaos chaos(GetParam(), ++jobs);
     chaos.go();
     if (HasFatalFailure()) return;
@@ -201,10 +202,10 @@ TEST_P(RangeBoardChaos, RandomKillsAndStopsLoseNothing) {
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, RangeBoardChaos,
-    testing::Values(RangeBoardShape{.items = kItems, .slots = kSlots, .chunk = 1},
-                    RangeBoardShape{.items = kItems, .slots = kSlots, .chunk = 50},
-                    RangeBoardShape{
-                        .items = kItems, .slots = 2, .chunk = 1, .order = TakeOrder::kFifo}),
+    ::testing::Values(RangeBoardShape{.items = kItems, .slots = kSlots, .chunk = 1},
+                      RangeBoardShape{.items = kItems, .slots = kSlots, .chunk = 50},
+                      RangeBoardShape{
+                          .items = kItems, .slots = 2, .chunk = 1, .order = TakeOrder::kFifo}),
     [](const auto& one) {
       return std::string(one.param.order == TakeOrder::kFifo ? "stream" : "map") + "_chunk_" +
              std::to_string(one.param.chunk);

@@ -10,13 +10,13 @@
 #include <string>
 #include <vector>
 
-#include "../support/single_step.hpp"
+#include "support/single_step.hpp"
 
 namespace brood::detail {
 namespace {
 
-using test::prove_everything;
-using test::SingleStep;
+using testing::prove_everything;
+using testing::SingleStep;
 
 enum class Style { kItems, kBlocks, kGrowing };
 
@@ -237,7 +237,7 @@ const Case kCases[] = {
      {1}},
 };
 
-class RangeBoardKill : public testing::TestWithParam<Case> {
+class RangeBoardKill : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (const auto reason = SingleStep::why_not()) GTEST_SKIP() << *reason;
@@ -254,7 +254,6 @@ TEST_P(RangeBoardKill, SurvivorsFinishWhereverAWorkerStops) {
   SingleStep child([&] { world.work(0); });
   std::uint64_t points = 0;
   std::uint64_t blamed = 0;
-  const std::uint64_t stride = prove_everything() ? 1 : test::kInstrumented;
   do {
     const World::State here = world.save();
     for (int variant = 0; variant != 4; ++variant) {
@@ -266,7 +265,7 @@ TEST_P(RangeBoardKill, SurvivorsFinishWhereverAWorkerStops) {
       world.restore(here);
     }
     ++points;
-  } while (child.step(stride));
+  } while (child.step());
   std::printf("%s: %llu kill points, %llu with a failed item\n", c.name,
               static_cast<unsigned long long>(points), static_cast<unsigned long long>(blamed));
   EXPECT_GT(points, 100u);
@@ -276,7 +275,7 @@ TEST_P(RangeBoardKill, SurvivorsFinishWhereverAWorkerStops) {
 TEST_P(RangeBoardKill, SurvivorsFinishAfterARealKill) {
   const Case& c = GetParam();
   World world(c.job);
-  const std::uint64_t stride = test::kInstrumented * (prove_everything() ? 5 : 401);
+  const std::uint64_t stride = prove_everything() ? 5 : 401;
   std::uint64_t kills = 0;
   for (std::uint64_t steps = 0;; steps += stride) {
     world.reset();
@@ -293,7 +292,7 @@ TEST_P(RangeBoardKill, SurvivorsFinishAfterARealKill) {
   std::printf("%s: %llu processes killed\n", c.name, static_cast<unsigned long long>(kills));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, RangeBoardKill, testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Cases, RangeBoardKill, ::testing::ValuesIn(kCases),
                          [](const auto& one) { return std::string(one.param.name); });
 
 // Two thieves at once: one is stopped in the middle of its move, but lives; the other is killed in
@@ -318,7 +317,7 @@ TEST(RangeBoardKillPairs, AStoppedThiefKeepsWhatItHolds) {
     }
     return child.steps();
   }();
-  const std::uint64_t stride = test::kInstrumented * (prove_everything() ? 2 : 17);
+  const std::uint64_t stride = prove_everything() ? 2 : 17;
   std::uint64_t pairs = 0;
   for (std::uint64_t stop = 0; stop < length; stop += stride) {
     for (std::uint64_t death = stop % 3; death < length + stride; death += stride) {

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <sstream>
 #include <system_error>
 #include <thread>
@@ -24,7 +23,11 @@ using namespace std::chrono_literals;
 
 /// "socket:[123]" differs each time: the kind is what counts.
 std::string kind_of(const std::string& target) {
-  return std::regex_replace(target, std::regex("[0-9]+"), "N");
+  std::string kind;
+  for (const char letter : target) {
+    if (letter < '0' || letter > '9') kind += letter;
+  }
+  return kind;
 }
 
 int parent_of(const std::string& pid) {

@@ -25,7 +25,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-namespace brood::test {
+namespace brood::testing {
 
 /// Where the scheduler's decisions come from. All runs with the same decisions are the same.
 class Choices {
@@ -344,4 +344,4 @@ class ScheduledAtom {
   T value_{};
 };
 
-}  // namespace brood::test
+}  // namespace brood::testing

@@ -1,4 +1,4 @@
-#include "single_step.hpp"
+#include "support/single_step.hpp"
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -12,16 +12,10 @@
 #include <stdexcept>
 #include <string_view>
 
-namespace brood::test {
-namespace {
+#include "support/sanitizers.hpp"
 
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kThreadSanitizer = true;
-#elif defined(__has_feature)
-constexpr bool kThreadSanitizer = __has_feature(thread_sanitizer);
-#else
-constexpr bool kThreadSanitizer = false;
-#endif
+namespace brood::testing {
+namespace {
 
 [[noreturn]] void fail(const char* what) {
   throw std::runtime_error(std::string("SingleStep: ") + what + ": " + std::strerror(errno));
@@ -47,6 +41,7 @@ std::optional<std::string> SingleStep::why_not() {
   return "single steps are implemented for x86-64 only";
 #endif
   if (kThreadSanitizer) return "ThreadSanitizer does not see what other processes do";
+  if (kAddressSanitizer) return "most instructions here are AddressSanitizer's, not the product's";
   // Ask the kernel by doing it: a child that may be traced by its parent stops at its first trap.
   const pid_t pid = fork();
   if (pid < 0) return std::string("fork: ") + std::strerror(errno);
@@ -140,4 +135,4 @@ void SingleStep::kill() {
   pid_ = -1;
 }
 
-}  // namespace brood::test
+}  // namespace brood::testing

@@ -8,23 +8,10 @@
 #include <optional>
 #include <string>
 
-namespace brood::test {
+namespace brood::testing {
 
 /// Whether BROOD_PROVE=1 asks for every kill point where a sample is the rule.
 bool prove_everything();
-
-/// How many times more instructions an operation takes here than in a plain build, roughly.
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr std::uint64_t kInstrumented = 10;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-inline constexpr std::uint64_t kInstrumented = 10;
-#else
-inline constexpr std::uint64_t kInstrumented = 1;
-#endif
-#else
-inline constexpr std::uint64_t kInstrumented = 1;
-#endif
 
 /// A child process that runs one operation instruction by instruction, so that it can be stopped
 /// or killed at each of them. What the operation wrote to shared memory by then is there to see,
@@ -73,4 +60,4 @@ class SingleStep {
   std::uint64_t steps_ = 0;
 };
 
-}  // namespace brood::test
+}  // namespace brood::testing

@@ -7,19 +7,9 @@
 #include <brood/platform/process_handle.hpp>
 #include <brood/start_method.hpp>
 
-namespace brood::testing {
+#include "support/sanitizers.hpp"
 
-#if defined(__SANITIZE_THREAD__)
-inline constexpr bool kThreadSanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-inline constexpr bool kThreadSanitizer = true;
-#else
-inline constexpr bool kThreadSanitizer = false;
-#endif
-#else
-inline constexpr bool kThreadSanitizer = false;
-#endif
+namespace brood::testing {
 
 /// A test that runs once under each start method, which is the default while it runs.
 class EveryStartMethod : public ::testing::TestWithParam<StartMethod> {

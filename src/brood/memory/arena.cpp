@@ -34,6 +34,14 @@ Arena::~Arena() {
   }
 }
 
+void Arena::abandon() noexcept {
+  for (auto& list : free_) list.clear();
+  slabs_.clear();
+  used_.clear();
+  cached_.clear();
+  cached_bytes_ = 0;
+}
+
 void Arena::populate(std::byte* data, std::size_t& populated, std::size_t wanted) {
   if (wanted <= populated) return;
   if (!populate_pages(data + populated, wanted - populated)) {
@@ -58,17 +66,25 @@ Block Arena::allocate_small(std::size_t size_class) {
     list.pop_back();
     return {data, bytes};
   }
-  if (slabs_.empty() || slabs_.back().extent.bytes - slabs_.back().used < bytes) {
+  // A block stands at a multiple of its size, so that it suits whatever type fits into it.
+  const auto rounded_up = [bytes](std::size_t used) { return (used + bytes - 1) / bytes * bytes; };
+  if (slabs_.empty() || rounded_up(slabs_.back().used) + bytes > slabs_.back().extent.bytes) {
     slabs_.push_back({.extent = allocate_extent(1)});
   }
   Slab& slab = slabs_.back();
-  const std::size_t end = slab.used + bytes;
+  const std::size_t begin = rounded_up(slab.used);
+  const std::size_t end = begin + bytes;
   const std::size_t step =
       std::min(slab.extent.bytes, (end + kPopulateStep - 1) / kPopulateStep * kPopulateStep);
   populate(slab.extent.data, slab.populated, step);
-  std::byte* data = slab.extent.data + slab.used;
+  // What is skipped becomes smaller blocks.
+  while (slab.used != begin) {
+    const auto bits = static_cast<std::size_t>(std::countr_zero(slab.used / kSmallest));
+    free_[bits].push_back(slab.extent.data + slab.used);
+    slab.used += kSmallest << bits;
+  }
   slab.used = end;
-  return {data, bytes};
+  return {slab.extent.data + begin, bytes};
 }
 
 Extent Arena::allocate_extent(std::size_t bytes) {

@@ -26,7 +26,7 @@ struct Block {
 /// The blocks lie in the segment, where the family sees them; the lists of what is free lie in
 /// private memory, where nobody's death can tear them. Only this process allocates and frees, from
 /// any thread. When it dies, its extents carry its tag and are freed as a whole. After fork the
-/// child makes an arena of its own and must not free its parent's blocks.
+/// child abandons its copy, as the blocks are its parent's, and makes an arena of its own.
 ///
 /// Every byte handed out has a page already: writing to it never raises SIGBUS. Memory that was
 /// freed is handed out again before new pages are taken, as fresh pages cost much more than
@@ -39,8 +39,11 @@ class Arena {
   /// Gives everything back.
   ~Arena();
 
-  /// A block of at least `bytes`, aligned to 64 bytes. Its contents are undefined. Throws
-  /// SharedMemoryFull.
+  /// Forgets its blocks without giving them back: they are another process's.
+  void abandon() noexcept;
+
+  /// A block of at least `bytes`, aligned for every type that fits into it and asks for no more
+  /// than a page; to 64 bytes at least. Its contents are undefined. Throws SharedMemoryFull.
   Block allocate(std::size_t bytes);
   void free(Block block) noexcept;
 

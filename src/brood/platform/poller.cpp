@@ -46,7 +46,11 @@ std::vector<std::uint64_t> Poller::wait(Deadline deadline) {
   if (count < 0 && errno != EINTR) throw SystemError("epoll_wait", "", errno);
   std::vector<std::uint64_t> keys;
   keys.reserve(events.size());
-  for (int i = 0; i < count; ++i) keys.push_back(events[static_cast<std::size_t>(i)].data.u64);
+  for (int i = 0; i < count; ++i) {
+    // A copy, as the struct is packed and a reference into it may not be aligned.
+    const std::uint64_t key = events[static_cast<std::size_t>(i)].data.u64;
+    keys.push_back(key);
+  }
   return keys;
 }
 

@@ -73,7 +73,7 @@ void write_column(PoolCore& core, PoolJob& job, Column& column, Range& range, st
     column = {.kind = Column::kArray, .reserved = 0, .at = core.segment().offset_of(array)};
     if constexpr (std::ranges::contiguous_range<Range> &&
                   std::is_same_v<std::ranges::range_value_t<Range>, T>) {
-      std::memcpy(array, std::ranges::data(range), items * sizeof(T));
+      if (items > 0) std::memcpy(array, std::ranges::data(range), items * sizeof(T));
     } else {
       auto at = std::ranges::begin(range);
       for (std::size_t i = 0; i < items; ++i, ++at) {

@@ -422,7 +422,7 @@ PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> 
     record.result = {};
     record.arguments = {.at = 0, .bytes = call.size()};
     if (call.size() <= record.inline_arguments.size()) {
-      std::memcpy(record.inline_arguments.data(), call.data(), call.size());
+      std::ranges::copy(call, record.inline_arguments.begin());
     } else {
       const Block block = arena().allocate(call.size());
       std::memcpy(block.data, call.data(), call.size());

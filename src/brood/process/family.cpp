@@ -185,7 +185,7 @@ void Family::enter_if_executed(std::vector<std::string> arguments) {
 
 bool Family::become(Tag tag) {
   // The arena of the process that this one is a copy of: its blocks are that one's.
-  static_cast<void>(arena_.release());
+  if (arena_) arena_->abandon();
   server_process_ = ProcessHandle();
   children_.clear();
   started_ = 0;

@@ -110,11 +110,11 @@ int heavy_work() {
 
 /// Leaves main while children run whose objects nobody will destroy.
 int leave() {
-  auto* plain = new brood::Process([] {
+  static auto* plain = new brood::Process([] {
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
     say("the child finished");
   });
-  auto* daemon = new brood::Process({.daemon = true}, wait_for_ever);
+  static auto* daemon = new brood::Process({.daemon = true}, wait_for_ever);
   plain->start();
   daemon->start();
   say("main is left");
