@@ -98,7 +98,11 @@ TEST_P(PoolKillsTest, AllBusyWorkersAtOnceCostTheirItems) {
   }
 }
 
-/// Kills a random worker every 10 ms while it lives.
+/// Long enough that most workers come to work before they are killed: a pool whose workers die
+/// again and again before they can begin gives up.
+constexpr auto kKillPeriod = kAddressSanitizer ? 300ms : 10ms;
+
+/// Kills a random worker in every period while it lives.
 class Killer {
  public:
   explicit Killer(const Pool& pool) : pool_(pool) {
@@ -107,7 +111,7 @@ class Killer {
       while (!stop.stop_requested()) {
         const std::vector<int> pids = pool_.worker_pids();
         if (!pids.empty() && ::kill(pids[random() % pids.size()], SIGKILL) == 0) ++kills_;
-        std::this_thread::sleep_for(10ms);
+        std::this_thread::sleep_for(kKillPeriod);
       }
     });
   }

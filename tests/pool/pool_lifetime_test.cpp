@@ -234,7 +234,7 @@ TEST_P(PoolLifetimeTest, WorkersEndWithAProcessThatForgetsItsPool) {
   const std::string out = dir_.file("pids");
   brood::Process child(
       [](std::string path) {
-        auto* forgotten = new Pool({.workers = 2});
+        static auto* forgotten = new Pool({.workers = 2});
         std::string pids;
         for (const int pid : forgotten->worker_pids()) pids += std::to_string(pid) + " ";
         static_cast<void>(forgotten->submit(sleep_long, 1));
