@@ -25,7 +25,9 @@ using namespace std::chrono_literals;
 std::string kind_of(const std::string& target) {
   std::string kind;
   for (const char letter : target) {
-    if (letter < '0' || letter > '9') kind += letter;
+    const bool digit = letter >= '0' && letter <= '9';
+    if (!digit) kind += letter;
+    if (digit && !kind.ends_with('N')) kind += 'N';
   }
   return kind;
 }
