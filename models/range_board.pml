@@ -7,25 +7,32 @@
  * reported as an invalid end state: an item was lost, or a wake-up. The assertions find items run
  * twice and wrong culprits.
  *
- * Against the code: chunks are one item; the owner gives up a doubt after LOOKS looks and so never
- * concludes by counting hand-overs (I8); the counter `moves` is the bit `odd` and the bit `stir`,
+ * A worker writes the states of its chunk when it is done; until then its cursor tells.
+ *
+ * Against the code: chunks are of one size; the owner gives up a doubt after LOOKS looks and so
+ * never concludes by counting hand-overs (I8); the counter `moves` is the bit `odd` and the bit `stir`,
  * "changed since the owner last read it", which keeps the number of states finite.
  *
  * What tools/check_models runs:
  * run:    -DWORKERS=2 -DITEMS=2 -DDEATHS=1
+ * run:    -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DCHUNK=2
  * run:    -DWORKERS=3 -DITEMS=1 -DDEATHS=1 -DNO_REBIRTH
  * prove:  -DWORKERS=2 -DITEMS=3 -DDEATHS=1
  * prove:  -DWORKERS=2 -DITEMS=2 -DDEATHS=2
+ * prove:  -DWORKERS=2 -DITEMS=4 -DDEATHS=1 -DCHUNK=2
  * prove:  -DWORKERS=3 -DITEMS=2 -DDEATHS=1 -DNO_REBIRTH
  * mutant: -DWORKERS=2 -DITEMS=2 -DDEATHS=1 -DNO_DOUBTS
  * mutant: -DWORKERS=2 -DITEMS=2 -DDEATHS=1 -DNO_RECOVERY_OF_WORD
  * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DSTEAL_FIRST_CHUNK
- * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DSCAN_BEFORE_EMPTYING
  * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DODD_AFTER_TAKING
  * mutant: -DWORKERS=3 -DITEMS=1 -DDEATHS=1 -DNO_REBIRTH -DIGNORE_INTENTS
  * mutant: -DWORKERS=3 -DITEMS=2 -DDEATHS=1 -DNO_REBIRTH -DIGNORE_COUNTS
  * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=0 -DLEAVE_SILENTLY
  * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=0 -DPLAIN_COMMIT
+ * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DCHUNK=2 -DIGNORE_CURSOR
+ * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DCHUNK=2 -DCURSOR_AFTER_BEGINNING
+ * mutant: -DWORKERS=2 -DITEMS=1 -DDEATHS=2 -DKEEP_CURSOR
+ * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DCHUNK=2 -DCOMMIT_BEFORE_STATES
  */
 #ifndef WORKERS
 #define WORKERS 2
@@ -36,11 +43,14 @@
 #ifndef DEATHS
 #define DEATHS 1
 #endif
+#ifndef CHUNK
+#define CHUNK 1
+#endif
 #define LOOKS 1
 
 #define PENDING 0
-#define RUNNING 1
-#define FINAL 2
+#define FINAL 1
+#define NO_ITEM ITEMS
 
 typedef Word { byte b; byte e };
 
@@ -49,6 +59,7 @@ Word own[WORKERS];
 Word intent[WORKERS];
 bool odd[WORKERS];
 bool stir[WORKERS];
+byte cursor[WORKERS] = NO_ITEM;
 bool watched; /* the owner is in a look */
 byte state[ITEMS];
 bool attention;
@@ -63,6 +74,7 @@ bool reborn[WORKERS];
 byte ran[ITEMS];
 byte blamed[ITEMS];
 bool inside[ITEMS];
+bool result[ITEMS];
 
 #define DIE :: atomic { budget > 0 && !over -> budget--; dead[me] = true; goto gone }
 
@@ -74,7 +86,7 @@ inline choose(from, is_own, mine) {
   :: mine -> skip
   :: !mine && is_own && part.b < part.e ->
 #ifndef STEAL_FIRST_CHUNK
-     part.b = part.b + 1;
+     part.b = part.b + CHUNK;
 #endif
      if
      :: part.e > part.b + 1 -> part.b = part.b + (part.e - part.b) / 2
@@ -142,6 +154,7 @@ proctype Worker(byte me) {
   Word old;
   Word part;
   byte item;
+  byte last;
   byte v;
   byte k;
   bool moved;
@@ -161,29 +174,50 @@ looking:
   od;
   goto leaving;
 
-holding:
-  if
-  DIE
-  :: atomic {
-       item = own[me].b;
-       assert(state[item] == PENDING); /* never handed out twice, never run when final */
-       assert(!inside[item]);
-       state[item] = RUNNING; inside[item] = true; ran[item]++
-     }
-  fi;
-  if DIE :: atomic { state[item] = FINAL; inside[item] = false } fi;
+holding: /* a chunk; none of it is run yet */
+  atomic { item = own[me].b; last = (own[me].b + CHUNK < own[me].e -> own[me].b + CHUNK : own[me].e) }
+  do
+  :: item < last ->
+     if
+     DIE
+     :: atomic {
+          assert(state[item] == PENDING); /* never handed out twice, never run when final */
+          assert(!inside[item]);
+#ifndef CURSOR_AFTER_BEGINNING
+          cursor[me] = item;
+#endif
+          inside[item] = true; ran[item]++
+        }
+     fi;
+#ifdef CURSOR_AFTER_BEGINNING
+     if DIE :: cursor[me] = item fi;
+#endif
+     if DIE :: atomic { result[item] = true; inside[item] = false; item++ } fi
+  :: else -> break
+  od;
+#ifdef COMMIT_BEFORE_STATES
+  if DIE :: atomic { item = own[me].b; own[me].b = last } fi;
+#else
+  item = own[me].b;
+#endif
+  do
+  :: item < last -> if DIE :: atomic { state[item] = FINAL; item++ } fi
+  :: else -> break
+  od;
 #ifdef PLAIN_COMMIT
   old.e = own[me].e;
-  if DIE :: atomic { own[me].b = item + 1; own[me].e = old.e; old.e = 0 } fi;
+  if DIE :: atomic { own[me].b = last; own[me].e = old.e; old.e = 0 } fi;
   atomic {
 #else
   if
   DIE
   :: atomic {
-       assert(own[me].b == item && own[me].e > item);
-       own[me].b = item + 1;
+#ifndef COMMIT_BEFORE_STATES
+       assert(own[me].b < last && own[me].e >= last);
+       own[me].b = last;
 #endif
-       item = 0;
+#endif
+       item = 0; last = 0;
        if
        :: own[me].b < own[me].e -> goto holding
        :: else -> goto looking
@@ -220,8 +254,8 @@ leaving:
 
 gone:
   atomic {
-    old.b = 0; old.e = 0; part.b = 0; part.e = 0; item = 0; v = 0; k = 0; moved = false;
-    bare = false
+    old.b = 0; old.e = 0; part.b = 0; part.e = 0; item = 0; last = 0; v = 0; k = 0;
+    moved = false; bare = false
   }
   if
   :: over -> goto out
@@ -301,7 +335,6 @@ inline settle_doubts() {
           :: i < ITEMS ->
              if
              :: (doubts & (1 << i)) != 0 && state[i] == PENDING -> spilled = spilled | (1 << i)
-             :: (doubts & (1 << i)) != 0 && state[i] == RUNNING -> assert(false)
              :: else -> skip
              fi;
              i++
@@ -337,12 +370,8 @@ inline heal() {
 
 /* The worker of slot r is dead: the kernel says so. Its culprit is run again. */
 inline recover() {
-#ifdef SCAN_BEFORE_EMPTYING
-  atomic { taken.b = own[r].b; taken.e = own[r].e }
-#else
   atomic {
   taken.b = own[r].b; taken.e = own[r].e; own[r].b = own[r].e;
-#endif
 #ifdef NO_RECOVERY_OF_WORD
   taken.b = taken.e;
 #endif
@@ -358,23 +387,34 @@ inline recover() {
   :: else -> skip
   fi;
   intent[r].b = 0; intent[r].e = 0;
-  do
-  :: taken.b < taken.e && state[taken.b] != PENDING ->
+#ifndef IGNORE_CURSOR
+  if
+  :: taken.b <= cursor[r] && cursor[r] < taken.e ->
+     do
+     :: taken.b < cursor[r] ->
+        assert(result[taken.b]); /* taken for a value: so it must be one */
+        state[taken.b] = FINAL;
+        taken.b++
+     :: else -> break
+     od;
      if
-     :: state[taken.b] == RUNNING ->
+     :: state[taken.b] == PENDING ->
         blamed[taken.b]++;
-        assert(inside[taken.b] && !reborn[r]);
+        assert(!reborn[r] && (inside[taken.b] || result[taken.b]));
         inside[taken.b] = false;
-        state[taken.b] = PENDING;
         spilled = spilled | (1 << taken.b)
      :: else -> skip
      fi;
      taken.b++
+  :: else -> skip
+  fi;
+#endif
+  do
+  :: taken.b < taken.e && state[taken.b] == FINAL -> taken.b++
   :: else -> break
   od;
-#ifdef SCAN_BEFORE_EMPTYING
-  atomic {
-  taken.e = own[r].e; own[r].b = own[r].e;
+#ifndef KEEP_CURSOR
+  cursor[r] = NO_ITEM;
 #endif
   if
   :: taken.b < taken.e -> spilled = spilled | BITS(taken)
@@ -443,7 +483,7 @@ proctype Owner() {
   atomic {
     do
     :: i < ITEMS ->
-       assert(ran[i] >= 1 && ran[i] <= 1 + blamed[i] && blamed[i] <= DEATHS);
+       assert(result[i] && ran[i] >= 1 && ran[i] <= 1 + blamed[i] && blamed[i] <= DEATHS);
        i++
     :: else -> break
     od;

@@ -345,6 +345,24 @@ TEST_P(PoolCallsTest, ProgressCountsToTheEnd) {
   EXPECT_GT(seen.size(), 1u) << "320 ms passed, so it was called before the end too";
 }
 
+TEST_P(PoolCallsTest, ProgressSeesTheItemsOfAChunkUnderWay) {
+  Pool pool({.workers = 1});
+  const std::string go = dir_.file("go");
+  const auto hold_in_the_middle = brood::bind(
+      [](std::string sign, int n) {
+        if (n == 5) await_sign(sign);
+        return n;
+      },
+      go);
+  std::vector<std::size_t> seen;
+  const auto caller = pool.with({.chunk = 10, .progress = [&](std::size_t done, std::size_t) {
+                                   seen.push_back(done);
+                                   if (done == 5) give_sign(go);
+                                 }});
+  EXPECT_EQ(caller.map(hold_in_the_middle, first_integers(10)), first_integers(10));
+  EXPECT_NE(std::count(seen.begin(), seen.end(), std::size_t{5}), 0) << "items 0 to 4 had ended";
+}
+
 TEST_P(PoolCallsTest, WhatProgressThrowsEndsTheCall) {
   Pool pool({.workers = 2});
   const std::string go = dir_.file("go");

@@ -135,6 +135,29 @@ TEST_P(PoolFailuresTest, ADeathCostsTheItemAndNothingElse) {
   }
 }
 
+TEST_P(PoolFailuresTest, FailuresAndADeathInOneChunkCostTheirItemsOnly) {
+  Pool pool({.workers = 1});
+  const auto deed = [](int n) {
+    if (n == 2 || n == 7) throw BadInput("item " + std::to_string(n));
+    if (n == 5) ::raise(SIGKILL);
+    return n * 10;
+  };
+  const auto outcomes = pool.with({.chunk = 10}).try_map(deed, std::views::iota(0, 10));
+  ASSERT_EQ(outcomes.size(), 10u);
+  for (int i = 0; i < 10; ++i) {
+    SCOPED_TRACE(i);
+    const auto& outcome = outcomes[static_cast<std::size_t>(i)];
+    if (i == 5) {
+      EXPECT_EQ(as<WorkerCrashed>(outcome.error()).item(), 5u);
+    } else if (i == 2 || i == 7) {
+      EXPECT_EQ(message_of(outcome.error()), "item " + std::to_string(i));
+    } else {
+      ASSERT_TRUE(outcome.has_value()) << message_of(outcome.error());
+      EXPECT_EQ(*outcome, i * 10);
+    }
+  }
+}
+
 TEST_P(PoolFailuresTest, MapThrowsTheFirstFailureAfterComputingAll) {  // [test_map_no_failfast]
   Pool pool({.workers = 2});
   const std::string done = dir_.file("done");

@@ -241,6 +241,25 @@ TEST_P(PoolKillsTest, AStoppedWorkerIsWaitedForAndLosesNothing) {
   EXPECT_EQ(pool.worker_pids(), before);
 }
 
+TEST_P(PoolKillsTest, AnIdleWorkerThatIsStoppedHoldsUpNoMap) {
+  auto fastest = std::chrono::steady_clock::duration::max();
+  for (int round = 0; round < 6; ++round) {
+    Pool pool({.workers = 2});
+    EXPECT_EQ(pool.map(same, first_integers(50)), first_integers(50));
+    const int pid = pool.worker_pids()[static_cast<std::size_t>(round) % 2];
+    // Asleep, so that it is one of those that a map wakes.
+    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'S'; }));
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_EQ(pool.map(same, first_integers(1000)), first_integers(1000));
+    // The pool wakes the first worker, and that one the second.
+    if (round % 2 == 0) fastest = std::min(fastest, std::chrono::steady_clock::now() - start);
+    ASSERT_EQ(::kill(pid, SIGCONT), 0);
+  }
+  EXPECT_LT(fastest, 500ms) << "the other one was not woken, but looked by itself after a second";
+}
+
 TEST_P(PoolKillsTest, AWorkerThatIsStoppedAndContinuedAllTheTimeLosesNothing) {
   if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
   Pool pool({.workers = 2, .start_method = threaded(GetParam())});

@@ -129,7 +129,7 @@ class Chaos {
 
   [[noreturn]] void work(std::uint32_t slot) {
     const auto board = RangeBoard<>::attach(memory_, board_bytes_);
-    const auto marks = board.marks();
+    const auto marks = board.marks(slot);
     for (;;) {
       const std::uint32_t seen = shared_->wakes.load();
       for (Range chunk = board.take(slot); chunk; chunk = board.next(slot, chunk)) {
@@ -137,8 +137,9 @@ class Chaos {
           marks.begin(i);
           shared_->runs[i].fetch_add(1);
           shared_->output[i] = answer(i);
-          marks.finish(i, ItemState::kValue);
+          if (chunk.size() < 4) marks.finish(i, ItemState::kValue);  // or all at once
         }
+        if (chunk.size() >= 4) marks.finish(chunk, ItemState::kValue);
       }
       if (board.leave(slot)) shared_->owner_woken.store(1);
       while (shared_->wakes.load() == seen) std::this_thread::yield();

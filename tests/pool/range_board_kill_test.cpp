@@ -18,7 +18,8 @@ namespace {
 using testing::prove_everything;
 using testing::SingleStep;
 
-enum class Style { kItems, kBlocks, kGrowing };
+// How a worker says what became of its items: one by one, or all of a chunk at once.
+enum class Style { kItems, kChunks, kGrowingChunks };
 
 struct Job {
   RangeBoardShape shape;
@@ -57,25 +58,20 @@ class World {
     return reinterpret_cast<std::uint32_t*>(static_cast<std::byte*>(memory_) + board_bytes_);
   }
 
-  void run(std::uint32_t /*slot*/, Range chunk) const {
-    const auto marks = board_.marks();
-    if (job_.style == Style::kBlocks) {
-      marks.begin(chunk);
-      for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) ++runs()[i];
-      marks.finish(chunk, ItemState::kValue);
-      return;
-    }
+  void run(std::uint32_t slot, Range chunk) const {
+    const auto marks = board_.marks(slot);
     for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
       marks.begin(i);
       ++runs()[i];
-      marks.finish(i, ItemState::kValue);
+      if (job_.style == Style::kItems) marks.finish(i, ItemState::kValue);
     }
+    if (job_.style != Style::kItems) marks.finish(chunk, ItemState::kValue);
   }
   // What a worker process does until it leaves.
   void work(std::uint32_t slot) const {
     for (Range chunk = board_.take(slot); chunk; chunk = board_.next(slot, chunk)) {
       run(slot, chunk);
-      if (job_.style == Style::kGrowing) board_.grow_chunk(slot, chunk.size() * 2);
+      if (job_.style == Style::kGrowingChunks) board_.grow_chunk(slot, chunk.size() * 2);
     }
     board_.leave(slot);
   }
@@ -135,8 +131,7 @@ class World {
   // The worker of `slot` is dead. Returns what is wrong, if anything. `retry` a culprit or fail it.
   std::string bury(std::uint32_t slot, bool retry, std::vector<std::uint32_t>& culprits) {
     RangeRecovery found = owner_.recover(slot);
-    const std::size_t most = job_.style == Style::kBlocks ? job_.shape.chunk : 1;
-    if (found.culprits.size() > most) {
+    if (found.culprits.size() > 1) {
       return std::to_string(found.culprits.size()) + " culprits of one death";
     }
     for (const std::uint32_t item : found.culprits) {
@@ -229,11 +224,13 @@ const Case kCases[] = {
     {"stream",
      {.shape = {.items = 12, .slots = 2, .chunk = 1, .order = TakeOrder::kFifo}, .existing = 9},
      {1}},
-    {"blocks",
-     {.shape = {.items = 14, .slots = 2, .chunk = 3}, .existing = 14, .style = Style::kBlocks},
+    {"states_at_once",
+     {.shape = {.items = 26, .slots = 2, .chunk = 11}, .existing = 26, .style = Style::kChunks},
      {1}},
     {"growing",
-     {.shape = {.items = 24, .slots = 2, .chunk = 1}, .existing = 24, .style = Style::kGrowing},
+     {.shape = {.items = 24, .slots = 2, .chunk = 1},
+      .existing = 24,
+      .style = Style::kGrowingChunks},
      {1}},
 };
 

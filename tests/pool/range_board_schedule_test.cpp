@@ -29,6 +29,7 @@ struct Plan {
   bool respawn = true;      // a dead worker's slot gets a new one
   bool cancel = false;      // the owner gives up at some point
   bool grow = false;        // chunks grow
+  bool at_once = false;     // the states of a chunk are written when it is done
   std::uint32_t crowd = 0;  // workers at the start; 0: one per slot
 };
 
@@ -54,7 +55,8 @@ class Trial {
         runs_(plan.shape.items),
         blamed_(plan.shape.items),
         inside_(plan.shape.items, kNobody),
-        item_of_(plan.shape.slots, kNobody) {}
+        item_of_(plan.shape.slots, kNobody),
+        begun_(plan.shape.slots, kNobody) {}
   ~Trial() { ::operator delete(memory_, std::align_val_t{128}); }
   Trial(const Trial&) = delete;
   Trial& operator=(const Trial&) = delete;
@@ -105,17 +107,21 @@ class Trial {
   }
 
   void work(std::uint32_t slot) {
-    const auto marks = board_.marks();
+    const auto marks = board_.marks(slot);
     for (;;) {
       const std::uint32_t seen = wakes_;
       for (Range chunk = board_.take(slot); chunk; chunk = board_.next(slot, chunk)) {
+        std::uint32_t unmarked = chunk.begin;
         for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
           if (!is_pending(i)) throw Failure("item " + std::to_string(i) + " handed out twice");
           if (cancelled_) {
+            marks.finish(Range{unmarked, i}, ItemState::kValue);
             marks.finish(i, ItemState::kCancelled);
+            unmarked = i + 1;
             continue;
           }
           marks.begin(i);
+          begun_[slot] = i;
           if (inside_[i] != kNobody) throw Failure("two live workers in one item");
           inside_[i] = slot;
           item_of_[slot] = i;
@@ -123,8 +129,11 @@ class Trial {
           Schedule::point();  // the item's own work
           inside_[i] = kNobody;
           item_of_[slot] = kNobody;
+          if (plan_.at_once) continue;
           marks.finish(i, ItemState::kValue);
+          unmarked = i + 1;
         }
+        marks.finish(Range{unmarked, chunk.end}, ItemState::kValue);
         if (plan_.grow) board_.grow_chunk(slot, chunk.size() + 1);
       }
       if (board_.leave(slot)) owner_woken_ = true;
@@ -174,7 +183,9 @@ class Trial {
       require(found.culprits.size() == 1 && found.culprits[0] == was_in,
               "died in item " + std::to_string(was_in) + ", which nobody reports");
     }
+    const std::uint32_t begun = std::exchange(begun_[slot], kNobody);
     for (const std::uint32_t item : found.culprits) {
+      require(item == begun, "item " + std::to_string(item) + " is blamed, and was not begun");
       ++blamed_[item];
       if (!plan_.retry) {
         owner_.fail(item);
@@ -197,6 +208,7 @@ class Trial {
   std::vector<std::uint32_t> blamed_;
   std::vector<std::uint32_t> inside_;   // by item: the worker inside
   std::vector<std::uint32_t> item_of_;  // by slot: the item it is in
+  std::vector<std::uint32_t> begun_;    // by slot: the item that its present worker began last
   std::vector<std::uint32_t> dead_;
   std::uint32_t wakes_ = 0;
   int deaths_ = 0;
@@ -224,6 +236,11 @@ const Case kCases[] = {
     {"culprits_fail", {.shape = shape(8, 3, 1), .retry = false}, 3},
     {"nobody_comes_back", {.shape = shape(8, 4, 1), .respawn = false}, 3},
     {"growing_chunks", {.shape = shape(20, 3, 1), .grow = true}, 3},
+    {"states_at_once", {.shape = shape(14, 3, 3), .at_once = true}, 3},
+    {"states_at_once_culprits_fail",
+     {.shape = shape(12, 2, 4), .retry = false, .grow = true, .at_once = true},
+     3},
+    {"states_at_once_cancelled", {.shape = shape(12, 3, 3), .cancel = true, .at_once = true}, 2},
     {"stream", {.shape = shape(8, 2, 1, TakeOrder::kFifo)}, 2},
     {"stream_of_three", {.shape = shape(12, 3, 1, TakeOrder::kFifo), .retry = false}, 3},
     {"cancelled", {.shape = shape(10, 3, 2), .cancel = true}, 2},
@@ -286,6 +303,10 @@ const Bounded kBounded[] = {
      {.shape = shape(3, 2, 1)},
      {.preemptions = 1, .crashes = 0},
      {.preemptions = 3, .crashes = 0}},
+    {"states_at_once",
+     {.shape = shape(3, 2, 2), .respawn = false, .at_once = true},
+     {.preemptions = 1, .crashes = 1},
+     {.preemptions = 2, .crashes = 1}},
     {"two_deaths",
      {.shape = shape(2, 3, 1), .respawn = false, .crowd = 2},
      {.preemptions = 0, .crashes = 1},

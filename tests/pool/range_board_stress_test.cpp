@@ -140,7 +140,7 @@ class Crew {
   }
 
   void work(const RangeBoard<Atom>& board, std::uint32_t slot) {
-    const auto marks = board.marks();
+    const auto marks = board.marks(slot);
     while (!over_.load(std::memory_order_relaxed)) {
       const auto seen = wakes_.load(std::memory_order_relaxed);
       for (Range chunk = board.take(slot); chunk; chunk = board.next(slot, chunk)) {
@@ -148,8 +148,9 @@ class Crew {
           marks.begin(i);
           ++runs_[i];
           output_[i] = 3 * input_[i];
-          marks.finish(i, ItemState::kValue);
+          if (chunk.size() < 4) marks.finish(i, ItemState::kValue);  // or all at once
         }
+        if (chunk.size() >= 4) marks.finish(chunk, ItemState::kValue);
       }
       board.leave(slot);  // the owner polls
       while (wakes_.load(std::memory_order_relaxed) == seen &&

@@ -38,11 +38,9 @@ class Memory {
   void* data() { return memory_; }
   std::size_t size() const { return bytes_; }
 
-  void run(Range chunk, ItemState state = ItemState::kValue) {
-    for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
-      board.begin(i);
-      board.finish(i, state);
-    }
+  // As far as the board can tell, somebody has run them.
+  void run(Range items, ItemState state = ItemState::kValue) {
+    board.marks(0).finish(items, state);
   }
   // Works until there is nothing to take, and returns the items in the order they came.
   std::vector<std::uint32_t> drain(std::uint32_t slot) {
@@ -161,7 +159,7 @@ TEST(RangeOwner, TheItemAWorkerDiedInIsTheCulpritAndTheRestIsHandedOn) {
   m.owner.hand_out();
   ASSERT_EQ(m.board.take(0), (Range{0, 4}));
   m.run({0, 2});
-  m.board.begin(2);
+  m.board.marks(0).begin(2);
   const RangeRecovery found = m.owner.recover(0);
   EXPECT_EQ(found.culprits, std::vector<std::uint32_t>{2});
   EXPECT_TRUE(found.work);
@@ -179,7 +177,11 @@ TEST(RangeOwner, ADeathBetweenItemsBlamesNone) {
   Memory m({.items = 12, .slots = 2, .chunk = 4});
   m.owner.hand_out();
   m.board.take(0);
-  m.run({0, 2});
+  const auto marks = m.board.marks(0);
+  for (const std::uint32_t item : {0u, 1u}) {
+    marks.begin(item);
+    marks.finish(item, ItemState::kValue);
+  }
   EXPECT_TRUE(m.owner.recover(0).culprits.empty());
   EXPECT_TRUE(m.owner.recover(0).culprits.empty()) << "recovery may be repeated";
   EXPECT_EQ(m.drain(1).size(), 10u);
@@ -190,7 +192,7 @@ TEST(RangeOwner, ARetriedCulpritIsRunAgain) {
   Memory m({.items = 3, .slots = 1, .chunk = 3});
   m.owner.hand_out();
   m.board.take(0);
-  m.board.begin(0);
+  m.board.marks(0).begin(0);
   ASSERT_EQ(m.owner.recover(0).culprits, std::vector<std::uint32_t>{0});
   EXPECT_FALSE(m.owner.finished());
   EXPECT_TRUE(m.owner.retry(0));
@@ -199,45 +201,85 @@ TEST(RangeOwner, ARetriedCulpritIsRunAgain) {
   EXPECT_TRUE(m.owner.all_values());
 }
 
-TEST(RangeOwner, ABlockThatDiedIsAllCulprits) {
-  Memory m({.items = 40, .slots = 1, .chunk = 20});
+TEST(RangeOwner, ToBeginAnItemSaysThatThoseBeforeItHaveEnded) {
+  Memory m({.items = 12, .slots = 2, .chunk = 6});
   m.owner.hand_out();
-  const auto marks = m.board.marks();
-  marks.begin(Range{0, 13});
-  marks.finish(Range{0, 13}, ItemState::kValue);
-  m.board.take(0);
-  marks.begin(Range{13, 17});
-  const RangeRecovery found = m.owner.recover(0);
-  EXPECT_EQ(found.culprits, (std::vector<std::uint32_t>{13, 14, 15, 16}));
-  for (const std::uint32_t item : found.culprits) m.owner.retry(item);
-  std::size_t done = 0;
-  do {
-    done += m.drain(0).size();
-    ASSERT_TRUE(m.board.leave(0));
-  } while (m.owner.heal());
-  EXPECT_EQ(done, 27u);
+  const auto marks = m.board.marks(0);
+  ASSERT_EQ(m.board.take(0), (Range{0, 6}));
+  marks.begin(0);
+  marks.begin(1);
+  marks.finish(1, ItemState::kException);
+  marks.begin(2);
+  marks.begin(3);
+  EXPECT_EQ(m.board.state(0), ItemState::kPending) << "as long as its worker lives";
+  EXPECT_EQ(m.owner.recover(0).culprits, std::vector<std::uint32_t>{3});
+  EXPECT_EQ(m.board.state(0), ItemState::kValue);
+  EXPECT_EQ(m.board.state(1), ItemState::kException);
+  EXPECT_EQ(m.board.state(2), ItemState::kValue);
+  m.owner.fail(3);
+  std::vector<std::uint32_t> done = m.drain(1);
+  std::sort(done.begin(), done.end());
+  EXPECT_EQ(done, (std::vector<std::uint32_t>{4, 5, 6, 7, 8, 9, 10, 11}));
   EXPECT_TRUE(m.owner.finished());
 }
 
-TEST(RangeOwner, WhoeverLeavesTellsTheOwnerThatSomethingWaitsForRoom) {
-  Memory m({.items = 8, .slots = 2, .chunk = 2});
+TEST(RangeOwner, TheItemOfADeadWorkerIsNotBlamedOnTheNextInItsSlot) {
+  Memory m({.items = 1, .slots = 1, .chunk = 1});
   m.owner.hand_out();
-  const auto marks = m.board.marks();
-  ASSERT_EQ(m.board.take(0), (Range{0, 2}));
-  ASSERT_EQ(m.board.take(1), (Range{4, 6}));
-  marks.begin(Range{0, 2});
-  for (const std::uint32_t item : m.owner.recover(0).culprits) m.owner.retry(item);
-  EXPECT_FALSE(m.board.leave(0)) << "there was room for 2..4, 0 and 1";
-  EXPECT_FALSE(m.owner.recover(1).work) << "there is none for 4..8";
-  ASSERT_EQ(m.board.take(0), (Range{2, 4}));
-  EXPECT_TRUE(m.board.leave(1)) << "4..8 waits for room, though there is work for others";
+  ASSERT_EQ(m.board.take(0), (Range{0, 1}));
+  m.board.marks(0).begin(0);
+  ASSERT_EQ(m.owner.recover(0).culprits, std::vector<std::uint32_t>{0});
+  m.owner.retry(0);
+  ASSERT_EQ(m.board.take(0), (Range{0, 1}));
+  EXPECT_TRUE(m.owner.recover(0).culprits.empty()) << "it had not begun it";
+  EXPECT_EQ(m.drain(0).size(), 1u);
+  EXPECT_TRUE(m.owner.finished());
+}
+
+TEST(RangeOwner, CountsWhatHasEnded) {
+  Memory m({.items = 40, .slots = 2, .chunk = 8});
+  m.owner.hand_out();
+  EXPECT_EQ(m.owner.count_ended(), 0u);
+  ASSERT_EQ(m.board.take(1), (Range{20, 28}));
+  ASSERT_EQ(m.board.take(0), (Range{0, 8}));
+  m.board.marks(1).begin(20);
+  EXPECT_EQ(m.owner.count_ended(), 0u) << "it is running";
+  m.board.marks(1).begin(25);
+  EXPECT_EQ(m.owner.count_ended(), 5u) << "their states are not written yet";
+  m.run({0, 8});
+  m.run({20, 28});
+  EXPECT_EQ(m.owner.count_ended(), 16u);
+  m.board.next(0, {0, 8});
+  m.board.next(1, {20, 28});
+  EXPECT_EQ(m.owner.count_ended(), 16u);
+  m.drain(0);
+  m.run({28, 36});
+  m.board.next(1, {28, 36});
+  EXPECT_EQ(m.owner.count_ended(), 40u);
+}
+
+TEST(RangeOwner, WhoeverLeavesTellsTheOwnerThatSomethingWaitsForRoom) {
+  Memory m({.items = 12, .slots = 3, .chunk = 2});
+  m.owner.hand_out();
+  for (const std::uint32_t slot : {0u, 1u, 2u}) {
+    ASSERT_EQ(m.board.take(slot), (Range{4 * slot, 4 * slot + 2}));
+  }
+  for (const std::uint32_t slot : {0u, 1u}) {
+    m.board.marks(slot).begin(4 * slot);
+    ASSERT_EQ(m.owner.recover(slot).culprits, std::vector<std::uint32_t>{4 * slot});
+    EXPECT_TRUE(m.owner.retry(4 * slot)) << "there is room in two shares for the rest and it";
+  }
+  EXPECT_FALSE(m.board.leave(0));
+  EXPECT_FALSE(m.owner.recover(2).work) << "there is none for 8..12";
+  ASSERT_EQ(m.board.take(0), (Range{1, 3}));
+  EXPECT_TRUE(m.board.leave(1)) << "8..12 waits for room, though there is work for others";
   m.owner.suspect_all();  // what waits is in the owner's hands, so it is no orphan
   EXPECT_TRUE(m.owner.heal());
   EXPECT_FALSE(m.board.leave(1));
   std::vector<std::uint32_t> done = m.drain(0);
   EXPECT_FALSE(m.owner.heal());
   std::sort(done.begin(), done.end());
-  EXPECT_EQ(done, (std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5, 6, 7}));
+  EXPECT_EQ(done, (std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}));
 }
 
 TEST(RangeOwner, ADoubtWaitsForMovesUnderWayAndSparesUnsettledCulprits) {
@@ -249,7 +291,7 @@ TEST(RangeOwner, ADoubtWaitsForMovesUnderWayAndSparesUnsettledCulprits) {
   RangeBoardPeek::begin_move(m.board, 2, {1, 3});
   m.run({0, 1});
   ASSERT_EQ(m.board.next(0, {0, 1}), (Range{1, 2}));
-  m.board.begin(1);
+  m.board.marks(0).begin(1);
   RangeBoardPeek::own(m.board, 0).store(std::uint64_t{2} | std::uint64_t{2} << 32);
   // Worker 0's word is hidden for a moment, so that only the stopped one may hold 1..3.
   EXPECT_FALSE(m.owner.recover(2).work);
@@ -289,7 +331,7 @@ TEST(RangeOwner, ADeathAfterCancelHandsOutNothing) {
   Memory m({.items = 100, .slots = 2, .chunk = 4});
   m.owner.hand_out();
   m.board.take(0);
-  m.board.begin(0);
+  m.board.marks(0).begin(0);
   m.owner.cancel();
   const RangeRecovery found = m.owner.recover(0);
   ASSERT_EQ(found.culprits, std::vector<std::uint32_t>{0});
@@ -305,7 +347,7 @@ TEST(RangeOwner, AWordScribbledOverByACrashLosesNoItem) {
   m.owner.hand_out();
   m.board.take(0);
   m.run({0, 2});
-  m.board.begin(2);
+  m.board.marks(0).begin(2);
   RangeBoardPeek::own(m.board, 0).store(0xdead'beef'feed'f00d);
   EXPECT_FALSE(m.board.next(0, {0, 4})) << "a worker stops at a word that makes no sense";
   const RangeRecovery found = m.owner.recover(0);

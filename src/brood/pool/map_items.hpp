@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -95,6 +96,27 @@ class OutputWriter {
   ResultArea* results_;
 };
 
+/// Runs `items`, which are a chunk or the rest of one. All but the callable are copies, so that the
+/// compiler can keep them in registers: the marks of the items are fences to it.
+template <class F, class R, bool Spread, class... Ts>
+void run_items(F& function, std::tuple<ColumnReader<Ts>...> readers, OutputWriter<R> output,
+               ItemMarks<> marks, Range items) {
+  for (std::uint32_t item = items.begin; item != items.end; ++item) {
+    marks.begin(item);
+    output.put(item, [&]() -> R {
+      return std::apply(
+          [&](const auto&... reader) -> R {
+            if constexpr (Spread) {
+              return (std::apply(function, reader[item]), ...);
+            } else {
+              return std::invoke(function, reader[item]...);
+            }
+          },
+          readers);
+    });
+  }
+}
+
 /// The thunk of a map: F is called with one item of each column, or, if Spread, with the elements
 /// of the tuples in the only column.
 template <class F, class R, bool Spread, class... Ts>
@@ -109,41 +131,25 @@ void run_map(JobRun& run) {
         ColumnReader<Ts>(run.segment, columns[I], run.board.items())...);
   }(std::index_sequence_for<Ts...>{});
   const OutputWriter<R> output(run);
-  const ItemMarks<> marks = run.board.marks();
-
-  const auto compute = [&](std::uint32_t item) -> R {
-    return std::apply(
-        [&](const auto&... reader) -> R {
-          if constexpr (Spread) {
-            return (std::apply(function, reader[item]), ...);
-          } else {
-            return std::invoke(function, reader[item]...);
-          }
-        },
-        readers);
-  };
+  const ItemMarks<> marks = run.board.marks(run.slot);
 
   ErrorRecord error;
   for (Range chunk = run.board.take(run.slot); chunk; chunk = run.board.next(run.slot, chunk)) {
-    run.worked = true;
+    run.mark_worked();
     if (run.unwanted()) {
       run.drop(chunk);
       continue;
     }
-    std::uint32_t item = chunk.begin;
-    // One handler around many items: an exception ends the inner loop, which then goes on behind.
+    Range left = chunk;
+    // One handler around many items: an exception ends the loop, which then goes on behind.
     while (!run_catching(
-        [&] {
-          for (; item != chunk.end; ++item) {
-            marks.begin(item);
-            output.put(item, [&]() -> R { return compute(item); });
-            marks.finish(item, ItemState::kValue);
-          }
-        },
-        error)) {
-      run.fail(item, error);
-      ++item;
+        [&] { run_items<F, R, Spread, Ts...>(function, readers, output, marks, left); }, error)) {
+      const std::uint32_t failed = std::clamp(marks.begun(), left.begin, left.end - 1);
+      marks.finish({left.begin, failed}, ItemState::kValue);
+      run.fail(failed, error);
+      left.begin = failed + 1;
     }
+    marks.finish(left, ItemState::kValue);
   }
 }
 

@@ -20,6 +20,8 @@ using namespace std::chrono_literals;
 
 /// How long a waiter looks before it sleeps; see the worker's.
 constexpr auto kSpin = 10us;
+/// What workers get to wake each other.
+constexpr auto kPatience = 2ms;
 /// How often somebody who waits with a progress callback calls it.
 constexpr auto kTick = 100ms;
 /// What workers get to end after SIGTERM, before SIGKILL.
@@ -32,14 +34,6 @@ constexpr std::uint32_t kLargestBatch = 65536;
 
 constexpr std::size_t round_up(std::size_t value, std::size_t to) {
   return (value + to - 1) / to * to;
-}
-
-std::size_t count_final(const PoolJob& job) {
-  std::size_t count = 0;
-  for (std::uint32_t item = 0; item < job.owner.existing(); ++item) {
-    count += is_final(job.owner.board().state(item)) ? 1 : 0;
-  }
-  return count;
 }
 
 }  // namespace
@@ -152,7 +146,13 @@ void PoolCore::publish(PoolJob& job) {
     publish_locked(job);
     if (job.header->kind == JobHeader::kMap) job.owner.hand_out();
   }
-  wake_workers(*control_, std::min(job.owner.board().items(), setup_.workers));
+  // SUBTLE: the kernel queues a worker behind another where no processor is idle, and may leave it
+  // there for milliseconds though this one's becomes idle at once, when this thread goes to sleep.
+  // So the one processor that is ours gets no worker from us: who begins wakes the next.
+  const std::uint32_t wanted = std::min(job.owner.board().items(), setup_.workers);
+  const auto others = static_cast<std::uint32_t>(std::max(cpu_count_ - 1, 1));
+  wake_workers(*control_, std::min(wanted, others));
+  job.sleepers_left = wanted > others;
 }
 
 void PoolCore::publish_locked(PoolJob& job) {
@@ -269,6 +269,9 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline, Don
   };
   Waiter waiter{*this, job, item};
   Deadline next_tick = tick ? Deadline::after(kTick) : Deadline::never();
+  Deadline patience = job != nullptr && std::exchange(job->sleepers_left, false)
+                          ? Deadline::after(kPatience)
+                          : Deadline::never();
   for (;;) {
     const Family::Glance glance = family_->look();
     const std::uint32_t event = job != nullptr ? job->header->event.load() : 0;
@@ -280,7 +283,7 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline, Don
       tend();
       if (done()) return true;
       words = death_words();
-      if (tick && next_tick.passed() && job != nullptr) progress = count_final(*job);
+      if (tick && next_tick.passed() && job != nullptr) progress = job->owner.count_ended();
     }
     if (deadline.passed()) return false;
     if (tick && next_tick.passed()) {
@@ -290,7 +293,11 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline, Don
     if (job != nullptr) words.insert(words.begin(), FutexWord{&job->header->event, event});
     const bool spin = job != nullptr && Deadline::Clock::now() - start < kSpin && cpu_count_ > 1;
     if (spin && spin_while(job->header->event, event, kSpin)) continue;
-    family_->sleep(glance, words, deadline.sooner(next_tick));
+    if (patience.passed()) {  // whoever was to wake the next worker may be stopped
+      wake_workers(*control_, setup_.workers);
+      patience = Deadline::never();
+    }
+    family_->sleep(glance, words, deadline.sooner(next_tick).sooner(patience));
   }
 }
 

@@ -108,7 +108,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void tend();
   [[nodiscard]] bool died(ChildProcess& process) const;
   void tend_death(std::uint32_t slot);
-  bool recover(PoolJob& job, std::uint32_t slot, const Crash& crash);
+  void recover(PoolJob& job, std::uint32_t slot, const Crash& crash);
   void replace(std::uint32_t slot);
   void fill_up();
   void give_up(std::exception_ptr reason);

@@ -25,10 +25,11 @@ struct PoolJob {
 
   JobHeader* header;
   RangeOwner<> owner;
-  std::vector<Block> blocks;  // all of its shared memory but `arguments`
-  std::uint64_t word = 0;     // its JobWord, also when it has left the table; 0: never was there
-  std::uint32_t index = 0;    // its place there
-  bool published = false;     // it is there
+  std::vector<Block> blocks;   // all of its shared memory but `arguments`
+  std::uint64_t word = 0;      // its JobWord, also when it has left the table; 0: never was there
+  std::uint32_t index = 0;     // its place there
+  bool published = false;      // it is there
+  bool sleepers_left = false;  // the workers were left to wake each other
 
   unsigned retries = 0;
   std::unordered_map<std::uint32_t, unsigned> attempts;  // of items whose workers died

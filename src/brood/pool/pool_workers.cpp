@@ -117,9 +117,8 @@ void PoolCore::tend_death(std::uint32_t slot) {
   } else {
     ++(crash.signal == SIGKILL ? early_kills_ : early_deaths_);
   }
-  bool work = false;
   for (PoolJob* job : active_) {
-    work = recover(*job, slot, crash) || work;
+    recover(*job, slot, crash);
     wake_owner(*job->header);  // other threads that wait for it
   }
   if (status == WorkerCell::kInitializerFailed) {
@@ -141,23 +140,23 @@ void PoolCore::tend_death(std::uint32_t slot) {
   } else {
     replace(slot);
   }
-  if (work) wake_workers(*control_, setup_.workers);
+  // Also without work to hand on: it may have been about to wake another.
+  wake_workers(*control_, setup_.workers);
 }
 
-bool PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash) {
-  RangeRecovery found = job.owner.recover(slot);
+void PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash) {
+  const RangeRecovery found = job.owner.recover(slot);
   for (const std::uint32_t item : found.culprits) {
     Crash its = crash;
     if (job.header->kind == JobHeader::kMap) its.item = item;  // a task's place means nothing
     its.attempt = ++job.attempts[item];
     if (its.attempt <= job.retries) {
-      found.work = job.owner.retry(item) || found.work;
+      job.owner.retry(item);
     } else {
       job.crashes.emplace(item, std::move(its));
       job.owner.fail(item);
     }
   }
-  return found.work;
 }
 
 void PoolCore::replace(std::uint32_t slot) {

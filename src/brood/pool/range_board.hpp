@@ -41,12 +41,11 @@ struct Range {
 /// What became of an item: one byte each. Everything from `kValue` up is final; a user of the
 /// board may define more final states.
 enum class ItemState : std::uint8_t {
-  kPending = 0,
-  kRunning = 1,
-  kValue = 2,
-  kException = 3,
-  kCrashed = 4,
-  kCancelled = 5,
+  kPending = 0,  ///< not run yet, or running, or run by a worker that has not said so yet
+  kValue = 1,
+  kException = 2,
+  kCrashed = 3,
+  kCancelled = 4,
 };
 
 constexpr bool is_final(ItemState state) { return state >= ItemState::kValue; }
@@ -72,23 +71,31 @@ class RangeBoardError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The states of a board's items as a worker writes them. In a tight loop keep a local copy: its
-/// pointer then stays in a register, which halves the loop's cost.
+/// What the worker in one slot says about the items that it runs. In a tight loop keep a local
+/// copy: its pointers then stay in registers, which halves the loop's cost.
+///
+/// Within a chunk, items are begun in ascending order. To begin one says that those before it in
+/// the chunk have come to an end: with what `finish` has said, or else with a value. So the states
+/// of many items can be written at once when the chunk is done, and an item costs one plain store
+/// to a line that stays in the worker's cache.
 template <template <class> class Atom = std::atomic>
 class ItemMarks {
  public:
-  ItemMarks(Atom<std::uint8_t>* states, Atom<std::uint32_t>* mixed)
-      : states_(states), mixed_(mixed) {}
+  ItemMarks(Atom<std::uint32_t>* cursor, Atom<std::uint8_t>* states, Atom<std::uint32_t>* mixed)
+      : cursor_(cursor), states_(states), mixed_(mixed) {}
 
-  /// The worker is about to run item `i`.
+  /// The worker is about to run item `i` of its chunk; the results of those before it are written.
   void begin(std::uint32_t i) const {
     // SUBTLE: a kill shows exactly the instructions executed so far, so for the dead only the
-    // compiler's order counts. The fences keep it from moving a crash of the item, or the end
-    // of the previous item, across the mark.
+    // compiler's order counts. The fences keep it from moving a crash of the item, or the result
+    // of the previous one, across the mark.
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    states_[i].store(static_cast<std::uint8_t>(ItemState::kRunning), std::memory_order_relaxed);
+    cursor_->store(i, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
+
+  /// The item that the worker, which is the caller, has begun last.
+  std::uint32_t begun() const { return cursor_->load(std::memory_order_relaxed); }
 
   /// Item `i` has come to an end, its result is written. `state` must be final.
   void finish(std::uint32_t i, ItemState state) const {
@@ -97,17 +104,21 @@ class ItemMarks {
     states_[i].store(static_cast<std::uint8_t>(state), std::memory_order_release);
   }
 
-  /// The same for a block of items that the worker runs as one, so that the compiler may vectorise
-  /// the loop over them. If it dies in between, all of them are culprits: some may have been run.
-  void begin(Range block) const {
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    fill(block, ItemState::kRunning);
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-  }
-  void finish(Range block, ItemState state) const {
+  /// The same for neighbours. To be said of all items of a chunk before it is committed.
+  void finish(Range items, ItemState state) const {
     note(state);
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    fill(block, state);
+    const auto byte = static_cast<std::uint8_t>(state);
+    std::uint32_t i = items.begin;
+    if constexpr (kByEight) {
+      // The states begin on a line of their own, so eight from a multiple of eight are aligned.
+      for (; i < items.end && i % 8 != 0; ++i) states_[i].store(byte, std::memory_order_release);
+      for (; items.end - i >= 8 && i < items.end; i += 8) {
+        __atomic_store_n(reinterpret_cast<std::uint64_t*>(states_ + i),
+                         byte * std::uint64_t{0x0101'0101'0101'0101}, __ATOMIC_RELEASE);
+      }
+    }
+    for (; i < items.end; ++i) states_[i].store(byte, std::memory_order_release);
   }
 
  private:
@@ -126,20 +137,7 @@ class ItemMarks {
     mixed_->store(1, std::memory_order_relaxed);
   }
 
-  void fill(Range block, ItemState state) const {
-    const auto byte = static_cast<std::uint8_t>(state);
-    std::uint32_t i = block.begin;
-    if constexpr (kByEight) {
-      // The states begin on a line of their own, so eight from a multiple of eight are aligned.
-      for (; i < block.end && i % 8 != 0; ++i) states_[i].store(byte, std::memory_order_release);
-      for (; block.end - i >= 8 && i < block.end; i += 8) {
-        __atomic_store_n(reinterpret_cast<std::uint64_t*>(states_ + i),
-                         byte * std::uint64_t{0x0101'0101'0101'0101}, __ATOMIC_RELEASE);
-      }
-    }
-    for (; i < block.end; ++i) states_[i].store(byte, std::memory_order_release);
-  }
-
+  Atom<std::uint32_t>* cursor_;
   Atom<std::uint8_t>* states_;
   Atom<std::uint32_t>* mixed_;
 };
@@ -160,13 +158,13 @@ class ItemMarks {
 ///   another process has scribbled over counts as empty.
 ///
 ///     auto board = RangeBoard<>::attach(memory, bytes);
-///     const auto marks = board.marks();
+///     const auto marks = board.marks(slot);
 ///     for (Range chunk = board.take(slot); chunk; chunk = board.next(slot, chunk)) {
 ///       for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
 ///         marks.begin(i);
 ///         output[i] = f(input[i]);
-///         marks.finish(i, ItemState::kValue);
 ///       }
+///       marks.finish(chunk, ItemState::kValue);
 ///     }
 ///     if (board.leave(slot)) wake_the_owner();
 ///
@@ -215,9 +213,9 @@ class RangeBoard {
   }
 
   /// See ItemMarks.
-  void begin(std::uint32_t i) const { marks().begin(i); }
-  void finish(std::uint32_t i, ItemState state) const { marks().finish(i, state); }
-  ItemMarks<Atom> marks() const { return ItemMarks<Atom>(states_, &header_->mixed); }
+  ItemMarks<Atom> marks(std::uint32_t slot) const {
+    return ItemMarks<Atom>(&slots_[slot].cursor, states_, &header_->mixed);
+  }
 
   /// To be called after `take` or `next` returned nothing. True: the owner must be woken, as
   /// nothing is left or as it waits for room. Whoever is last to empty its word sees all empty
@@ -226,7 +224,8 @@ class RangeBoard {
 
   // For anyone -------------------------------------------------------------------------------
 
-  /// What became of item `i`; its result may be read when this is final.
+  /// What became of item `i`; its result may be read when this is final. As long as it is not, it
+  /// may have come to an end all the same: see ItemMarks.
   ItemState state(std::uint32_t i) const {
     // Pairs with the release in finish().
     return static_cast<ItemState>(states_[i].load(std::memory_order_acquire));
@@ -237,7 +236,8 @@ class RangeBoard {
   friend class RangeOwner;
   friend struct RangeBoardPeek;  // tests look inside through it
 
-  static constexpr std::uint64_t kMagic = 0x3130'4452'414f'4252;  // "RBOARD01"
+  static constexpr std::uint64_t kMagic = 0x3230'4452'414f'4252;  // "RBOARD02"
+  static constexpr std::uint32_t kNoItem = 0xffff'ffff;           // a cursor on no item
 
   struct alignas(kAlignment) Header {
     std::uint64_t magic;  // constant from here ...
@@ -256,6 +256,7 @@ class RangeBoard {
     Atom<std::uint64_t> intent;  // the range it means to move while `moves` is odd
     Atom<std::uint64_t> moves;   // odd: between taking a range out of a word and having it in own
     Atom<std::uint32_t> grain;   // items at the front of own that no thief touches; only grows
+    Atom<std::uint32_t> cursor;  // the item that the worker has begun last
     alignas(64) Atom<std::uint64_t> share;  // a range without owner: anyone may take from it
   };
 
@@ -356,6 +357,7 @@ RangeBoard<Atom> RangeBoard<Atom>::format(void* memory, std::size_t bytes,
   for (std::uint32_t s = 0; s != shape.slots; ++s) {
     auto* slot = new (board.slots_ + s) Slot{};
     slot->grain.store(shape.chunk, std::memory_order_relaxed);
+    slot->cursor.store(kNoItem, std::memory_order_relaxed);
   }
   // The states are single bytes of value 0; NOTE: constructing them one by one is 10 times slower.
   if (!shape.zeroed) std::memset(static_cast<void*>(board.states_), 0, shape.items);

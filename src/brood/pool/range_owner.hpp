@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace brood::detail {
@@ -14,7 +15,7 @@ namespace brood::detail {
 /// What recovery found.
 struct RangeRecovery {
   /// Items in which a worker died. The caller must settle each by `fail` or `retry`. One at most,
-  /// unless the worker ran blocks of items as one (ItemMarks) or scribbled over the board.
+  /// unless a worker has scribbled over the board.
   std::vector<std::uint32_t> culprits;
   /// There is work again: wake the workers that have left.
   bool work = false;
@@ -92,6 +93,10 @@ class RangeOwner {
     return skip(from, state, [state](ItemState s) { return s == state; });
   }
 
+  /// Items that have come to an end by now, those included of which their worker has not said so
+  /// yet. For the eyes of a user: it looks at every item.
+  std::uint32_t count_ended() const;
+
   /// Whether all existing items are final. As long as no worker has died the words alone tell,
   /// whatever the number of items; after a death each item is looked at, once over all calls, so
   /// that even words scribbled over by a crash cannot fake the end.
@@ -143,7 +148,11 @@ class RangeOwner {
   Range empty_word(Word& word);
   void cancel_pending(Range range);
   void set_state(std::uint32_t item, ItemState state);
+  bool is_suspect(std::uint32_t item) const {
+    return std::find(suspects_.begin(), suspects_.end(), item) != suspects_.end();
+  }
   void report(std::uint32_t culprit) {
+    std::erase(suspects_, culprit);
     culprits_.push_back(culprit);
     reported_.push_back(culprit);
   }
@@ -159,6 +168,7 @@ class RangeOwner {
   bool placed_ = false;                  // since the last answer to the caller
   Ranges spilled_;                       // ranges that found no empty share
   Ranges doubts_;                        // perhaps in nobody's hands
+  std::vector<std::uint32_t> suspects_;  // where workers were that died scribbling
   std::vector<std::uint32_t> culprits_;  // found, not settled
   std::vector<std::uint32_t> reported_;  // of those, found since the last report
 };
@@ -208,23 +218,34 @@ RangeRecovery RangeOwner<Atom>::recover(std::uint32_t slot_index) {
   // seq_cst and acquire here are for thieves, and for tests in which threads stand in.
   const std::uint64_t word = slot.own.load(std::memory_order_acquire);
   const std::uint64_t moves = slot.moves.load(std::memory_order_acquire);
+  const std::uint32_t cursor = slot.cursor.load(std::memory_order_acquire);
   const Range said{static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32)};
-  if (said.begin > said.end || said.end > existing_) suspect_all();  // it died scribbling
+  const bool scribbled = said.begin > said.end || said.end > existing_;
   // Once the word is empty its range is only in our hands: from there on memory must not run out.
-  const std::size_t most = std::min<std::size_t>(board_.grain_of(slot), board_.unpack(word).size());
   spilled_.reserve(spilled_.size() + 1);
-  doubts_.reserve(doubts_.size() + 1);
-  culprits_.reserve(culprits_.size() + most);
-  reported_.reserve(reported_.size() + most);
-  const Range held = empty_word(slot.own);
-  // SUBTLE: only now may its states be looked at. Before, a thief may take the far part at any
-  // time, and what that thief is running is no culprit. Chunks are run in order, so the first part
-  // is final, and behind the first chunk all is pending; blocks (ItemMarks) may leave several
-  // running.
-  Range rest = held;
-  for (; rest && board_.state(rest.begin) != ItemState::kPending; ++rest.begin) {
-    if (board_.state(rest.begin) == ItemState::kRunning) report(rest.begin);
+  doubts_.reserve(doubts_.size() + 2);
+  suspects_.reserve(suspects_.size() + 1);
+  culprits_.reserve(culprits_.size() + 1);
+  reported_.reserve(reported_.size() + 1);
+  if (scribbled) {
+    suspect_all();
+    // What it was in will be found in nobody's hands; run again, it would do the same again.
+    if (cursor < existing_) suspects_.push_back(cursor);
   }
+  const Range held = empty_word(slot.own);
+  Range rest = held;
+  if (held.begin <= cursor && cursor < held.end) {
+    // It is in the chunk under way (I10): what is before it has ended, whether marked or not.
+    for (; rest.begin != cursor; ++rest.begin) {
+      if (!is_final(board_.state(rest.begin))) set_state(rest.begin, ItemState::kValue);
+    }
+    if (!is_final(board_.state(cursor))) report(cursor);
+    ++rest.begin;
+  }
+  // What a worker ends without having begun it: the rest of a chunk that nobody wants.
+  while (rest && is_final(board_.state(rest.begin))) ++rest.begin;
+  // For the next worker in this slot, who may be given the culprit.
+  slot.cursor.store(Board::kNoItem, std::memory_order_release);
   if (moves % 2 != 0) {
     // It died in a move. If its word is not empty the move was as good as done: the word was
     // empty before, and of what it then received thieves never take the first chunk. Otherwise
@@ -330,7 +351,7 @@ void RangeOwner<Atom>::set_state(std::uint32_t item, ItemState state) {
   if (state == ItemState::kPending) {
     board_.states_[item].store(static_cast<std::uint8_t>(state), std::memory_order_relaxed);
   } else {
-    board_.finish(item, state);
+    board_.marks(0).finish(item, state);
   }
 }
 
@@ -457,13 +478,11 @@ void RangeOwner<Atom>::settle_doubts() {
 template <template <class> class Atom>
 void RangeOwner<Atom>::hand_on_orphans(Range range) {
   for (std::uint32_t i = range.begin; i < range.end;) {
-    const ItemState state = board_.state(i);
-    if (state == ItemState::kRunning) {  // only if a word was scribbled over
-      report(i);
-    }
     std::uint32_t end = i + 1;
-    if (state == ItemState::kPending) {
-      while (end < range.end && board_.state(end) == ItemState::kPending) ++end;
+    if (is_suspect(i)) {
+      if (!is_final(board_.state(i))) report(i);
+    } else if (!is_final(board_.state(i))) {
+      while (end < range.end && !is_final(board_.state(end)) && !is_suspect(end)) ++end;
       put_back({i, end});
     }
     i = end;
@@ -502,6 +521,28 @@ bool RangeOwner<Atom>::at_rest() const {
   if (!spilled_.empty() || !doubts_.empty() || !culprits_.empty()) return false;
   const Look seen = look();
   return seen.held.empty() && seen.moving.empty() && seen.still && seen.sharp;
+}
+
+template <template <class> class Atom>
+std::uint32_t RangeOwner<Atom>::count_ended() const {
+  // What is behind a cursor has ended; where a worker goes on meanwhile, its states say more.
+  Ranges ended;
+  for (std::uint32_t s = 0; s != board_.slot_count_; ++s) {
+    const auto& slot = board_.slots_[s];
+    const Range held = board_.unpack(slot.own.load(std::memory_order_acquire));
+    const std::uint32_t cursor = slot.cursor.load(std::memory_order_acquire);
+    const Range chunk = Board::front(held, board_.grain_of(slot));
+    if (chunk.begin < cursor && cursor < chunk.end) ended.push_back({chunk.begin, cursor});
+  }
+  ended.push_back({existing_, existing_});
+  std::sort(ended.begin(), ended.end(), [](Range a, Range b) { return a.begin < b.begin; });
+  std::uint32_t count = 0;
+  std::uint32_t i = 0;
+  for (const Range known : ended) {
+    for (; i < known.begin; ++i) count += is_final(board_.state(i)) ? 1 : 0;
+    if (known.end > i) count += known.end - std::exchange(i, known.end);
+  }
+  return count;
 }
 
 template <template <class> class Atom>

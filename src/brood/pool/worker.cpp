@@ -155,7 +155,7 @@ bool Worker::enter(std::uint32_t index) {
                                              job.board_bytes),
                .slot = slot_,
                .results = results_,
-               .stop = control_.stop};
+               .control = control_};
     if (job.kind == JobHeader::kMap) {
       run_map(run);
     } else {
@@ -180,7 +180,7 @@ void Worker::run_map(JobRun& run) {
     return;
   }
   for (Range chunk = run.board.take(slot_); chunk; chunk = run.board.next(slot_, chunk)) {
-    run.worked = true;
+    run.mark_worked();
     for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) run.fail(i, error);
   }
 }
@@ -189,7 +189,7 @@ void Worker::run_tasks(JobRun& run) {
   auto* tasks = reinterpret_cast<TaskRecord*>(
       segment_.checked(run.job.output_at, std::uint64_t{run.board.items()} * sizeof(TaskRecord)));
   for (Range chunk = run.board.take(slot_); chunk; chunk = run.board.next(slot_, chunk)) {
-    run.worked = true;
+    run.mark_worked();
     if (run.unwanted()) {
       run.drop(chunk);
       continue;
@@ -206,7 +206,7 @@ void Worker::run_tasks(JobRun& run) {
 }
 
 void Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
-  const auto marks = run.board.marks();
+  const auto marks = run.board.marks(slot_);
   marks.begin(item);
   const bool done = run_catching(
       [&] {
@@ -280,6 +280,10 @@ void wake_owner(JobHeader& job) noexcept {
 
 void wake_workers(PoolControl& control, std::uint32_t count) noexcept {
   control.work.fetch_add(1, std::memory_order_seq_cst);
+  wake_sleepers(control, count);
+}
+
+void wake_sleepers(PoolControl& control, std::uint32_t count) noexcept {
   const std::uint32_t words = (control.slots + 63) / 64;
   for (std::uint32_t i = 0; i < words && count > 0; ++i) {
     std::uint64_t bits = control.sleepers[i].load(std::memory_order_seq_cst);
@@ -312,9 +316,16 @@ Encoded write_error(ResultArea& results, ErrorRecord& error) noexcept {
   }
 }
 
+void JobRun::wake_next() const {
+  // Who sleeps fell asleep before the job was published, or found nothing in it: the count of work
+  // stays as it is, so that idle workers do not look in vain.
+  if (job.kind == JobHeader::kMap) wake_sleepers(control, 1);
+}
+
 void JobRun::drop(Range chunk) const {
+  const auto marks = board.marks(slot);
   for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
-    if (board.state(i) == ItemState::kPending) board.finish(i, ItemState::kCancelled);
+    if (board.state(i) == ItemState::kPending) marks.finish(i, ItemState::kCancelled);
   }
 }
 
@@ -336,7 +347,7 @@ void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
   } catch (const std::exception&) {
     // NOTE: no memory for the reason: the owner finds no note for the item and says so.
   }
-  board.finish(item, ItemState::kException);
+  board.marks(slot).finish(item, ItemState::kException);
 }
 
 }  // namespace brood::detail

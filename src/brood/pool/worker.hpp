@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include <brood/channel/codec.hpp>
 #include <brood/channel/exception_data.hpp>
@@ -21,18 +22,26 @@ struct JobRun {
   RangeBoard<> board;
   std::uint32_t slot;
   ResultArea& results;
-  const std::atomic<std::uint32_t>& stop;  // of the pool
-  bool worked = false;                     // took at least one chunk
+  PoolControl& control;
+  bool worked = false;  // took at least one chunk
 
+  /// To be called when a chunk was taken. The first time it wakes another worker of a map; see
+  /// PoolCore::publish.
+  void mark_worked() {
+    if (!std::exchange(worked, true)) wake_next();
+  }
   /// The owner does not want the rest. Asked between chunks.
   [[nodiscard]] bool unwanted() const {
     return job.cancelled.load(std::memory_order_relaxed) != 0 ||
-           stop.load(std::memory_order_relaxed) == PoolControl::kNow;
+           control.stop.load(std::memory_order_relaxed) == PoolControl::kNow;
   }
   /// Marks what is left of a chunk as cancelled.
   void drop(Range chunk) const;
   /// Notes why an item failed, and where (in `error` too), and marks it as final.
   void fail(std::uint32_t item, ErrorRecord& error) const;
+
+ private:
+  void wake_next() const;
 };
 
 /// Runs chunks of a map until there is nothing to take: one specialisation for each callable and
@@ -83,7 +92,9 @@ Encoded write_error(ResultArea& results, ErrorRecord& error) noexcept;
 /// Wakes the owner of a pool that waits for `job`.
 void wake_owner(JobHeader& job) noexcept;
 
-/// Wakes up to `count` sleeping workers.
+/// There is new work: wakes up to `count` sleeping workers.
 void wake_workers(PoolControl& control, std::uint32_t count) noexcept;
+/// The same for work that was there already.
+void wake_sleepers(PoolControl& control, std::uint32_t count) noexcept;
 
 }  // namespace brood::detail
