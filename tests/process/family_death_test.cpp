@@ -33,6 +33,15 @@ class FamilyDeathTest : public EveryStartMethod {
       return std::count(out.begin(), out.end(), 'u') == 6 && out.find("ready") != std::string::npos;
     })) << program.describe();
   }
+  // The fork server's id, when both of those that watch the family are at work.
+  static int await_watchers(const Program& program) {
+    int server = 0;
+    EXPECT_TRUE(eventually([&] {
+      server = program.find("brood-server");
+      return server > 0 && program.find("brood-guardian") > 0;
+    })) << program.describe();
+    return server;
+  }
   Program::Start brood_of_all_kinds() {
     return {.arguments = {"brood", brood::to_string(GetParam())}};
   }
@@ -54,7 +63,7 @@ TEST_P(FamilyDeathTest, TheRootsEndIsEverybodysWithinASecond) {
 TEST_P(FamilyDeathTest, TheRootsEndIsEverybodysEvenWithoutTheForkServer) {
   Program program("family_program", brood_of_all_kinds());
   await_full_house(program);
-  const int server = program.find("brood-server");
+  const int server = await_watchers(program);
   ASSERT_GT(server, 0) << program.describe();
   ::kill(server, SIGKILL);
   ASSERT_TRUE(eventually([&] { return process_ended(server); }));
@@ -67,7 +76,7 @@ TEST_P(FamilyDeathTest, TheRootAndTheForkServerMayDieTogether) {
   for (int round = 0; round < 3; ++round) {
     Program program("family_program", brood_of_all_kinds());
     await_full_house(program);
-    const int server = program.find("brood-server");
+    const int server = await_watchers(program);
     ASSERT_GT(server, 0) << program.describe();
     ::kill(program.pid(), SIGKILL);
     ::kill(server, SIGKILL);

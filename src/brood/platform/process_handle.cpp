@@ -64,7 +64,10 @@ ExitCode from_siginfo(const siginfo_t& info) {
 
 ProcessHandle ProcessHandle::try_open(int pid) {
   const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U));
-  if (fd < 0 && errno != ESRCH) throw SystemError("pidfd_open", fmt::format("pid {}", pid), errno);
+  // EINVAL: so say older kernels of the leader of a group or session that was reaped while others
+  // of it live on.
+  const bool gone = fd < 0 && (errno == ESRCH || (errno == EINVAL && pid > 0));
+  if (fd < 0 && !gone) throw SystemError("pidfd_open", fmt::format("pid {}", pid), errno);
   constexpr int kStandardStreams = 3;  // which may be closed, but not taken by something else
   return ProcessHandle(fd >= 0 && fd < kStandardStreams ? move_high(Fd(fd)) : Fd(fd));
 }

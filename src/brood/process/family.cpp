@@ -14,6 +14,7 @@
 #include <brood/platform/write_text.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/fork_server.hpp>
+#include <brood/process/watchdog.hpp>
 
 namespace brood::detail {
 namespace {
@@ -71,7 +72,8 @@ Family::Family(Segment segment, bool has_runtime, std::vector<std::string> argum
     : segment_(std::move(segment)), has_runtime_(has_runtime), arguments_(std::move(arguments)) {}
 
 Family::~Family() {
-  if (!self_.none()) registry().leave(self_);
+  // Unless shut_down() has done it.
+  if (!self_.none() && registry().alive(self_)) registry().leave(self_);
 }
 
 std::shared_ptr<Family> Family::current() noexcept { return the_family(); }
@@ -146,6 +148,9 @@ void Family::serve(Fd requests, Tag tag) {
       segment_.header().watchdog.store(tag.bits());
       ForkServer(*this, std::move(requests)).run();
       code = 0;
+    } else if (self_ == tag) {
+      // It was so late that the root is dead already: nobody else will end the others.
+      Watchdog(*this).kill_family();
     }
   } catch (const std::exception& e) {
     // NOTE: the family goes on without it; who needs it next starts another and reports errors.
@@ -336,6 +341,8 @@ void Family::shut_down() noexcept {
   if (!is_root()) return;
   try {
     join_children();
+    // First of all: who joins from here on sees that the root is gone, and ends.
+    registry().leave(self_);
     const ServerRequest request{.kind = ServerRequest::Kind::quit, .tag = 0, .streams = 0};
     if (server_) send_message(*server_, std::as_bytes(std::span(&request, 1)), {});
     if (server_process_.valid()) {
@@ -345,6 +352,8 @@ void Family::shut_down() noexcept {
       server_process_.reap(code);
     }
     end_watchdogs();
+    // Where it had no watchdog, or one that took too long.
+    Watchdog(*this).kill_family();
   } catch (const Error& e) {
     static_cast<void>(e);  // nothing more can be done about it, and destructors do not throw
   }

@@ -52,6 +52,18 @@ void ForkServer::run() {
   watchdog_.end_others();
   warm_up();
   start_guardian();
+  try {
+    serve();
+  } catch (const Error& e) {
+    // A connection that breaks is a part of the root's end, and may be seen before it.
+    static_cast<void>(e);
+    if (family_.registry().alive(family_.root())) throw;
+  }
+  drop_spare();
+  watchdog_.kill_family();
+}
+
+void ForkServer::serve() {
   bool quit = false;
   while (!quit && !watchdog_.root_is_gone()) {
     for (const std::uint64_t key : watchdog_.wait()) {
@@ -69,8 +81,6 @@ void ForkServer::run() {
       }
     }
   }
-  drop_spare();
-  watchdog_.kill_family();
 }
 
 bool ForkServer::serve_requests() {

@@ -42,6 +42,8 @@ class ForkServer {
 
  private:
   void start_guardian();
+  /// Returns when it shall quit or the root is gone.
+  void serve();
   /// False when it shall quit.
   bool serve_requests();
   /// A child that has been forked and not told yet what it is.

@@ -1,5 +1,8 @@
 #include <brood/process/guardian.hpp>
 
+#include <chrono>
+#include <thread>
+
 #include <brood/errors.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/process/family.hpp>
@@ -7,6 +10,10 @@
 
 namespace brood::detail {
 namespace {
+
+/// How often it tries to end a family without a root, when descriptors or memory are short.
+constexpr int kTries = 1000;
+constexpr auto kBetweenTries = std::chrono::milliseconds(1);
 
 /// Returns when the fork server or the root is gone.
 void stand_by(Family& family, Tag server, int server_pid) {
@@ -24,6 +31,23 @@ void stand_by(Family& family, Tag server, int server_pid) {
   while (poller.wait(Deadline::never()).empty()) continue;
 }
 
+/// Takes the fork server's place until the family has ended.
+void watch_family(Family& family, Tag tag, Tag server) {
+  Watchdog watchdog(family);
+  SegmentHeader& header = family.segment().header();
+  // Unless another fork server has come meanwhile: it has, or will have, a guardian of its own.
+  std::uint32_t expected = server.bits();
+  if (header.watchdog.compare_exchange_strong(expected, tag.bits())) {
+    announce(header);
+  } else if (expected != tag.bits() && !watchdog.root_is_gone()) {
+    return;
+  }
+  while (!watchdog.root_is_gone()) {
+    for (const std::uint64_t key : watchdog.wait()) watchdog.handle(key);
+  }
+  watchdog.kill_family();
+}
+
 }  // namespace
 
 void run_guardian(Family& family, Tag tag, Tag server, int server_pid) {
@@ -31,24 +55,20 @@ void run_guardian(Family& family, Tag tag, Tag server, int server_pid) {
   try {
     if (!family.become(tag)) exit_now(0);
     stand_by(family, server, server_pid);
-    Watchdog watchdog(family);
-    SegmentHeader& header = family.segment().header();
-    // Unless another fork server has come meanwhile: it has, or will have, a guardian of its own.
-    std::uint32_t expected = server.bits();
-    if (header.watchdog.compare_exchange_strong(expected, tag.bits())) {
-      announce(header);
-    } else if (!watchdog.root_is_gone()) {
-      exit_now(0);
-    }
-    while (!watchdog.root_is_gone()) {
-      for (const std::uint64_t key : watchdog.wait()) watchdog.handle(key);
-    }
-    watchdog.kill_family();
   } catch (const Error& e) {
-    static_cast<void>(e);  // a family that nobody watches goes on; see Family::sleep
-    exit_now(1);
+    static_cast<void>(e);
+    if (family.registry().alive(server)) exit_now(1);  // it will make another guardian
   }
-  exit_now(0);
+  for (int tries = 0; tries != kTries; ++tries) {
+    try {
+      watch_family(family, tag, server);
+      exit_now(0);
+    } catch (const Error& e) {
+      static_cast<void>(e);
+      std::this_thread::sleep_for(kBetweenTries);
+    }
+  }
+  exit_now(1);  // a family that nobody watches goes on; see Family::sleep
 }
 
 }  // namespace brood::detail

@@ -15,13 +15,35 @@ using namespace std::chrono_literals;
 constexpr std::uint64_t kRootKey = ~std::uint64_t{0} - 1;
 constexpr int kUnknownExitCode = 255;
 
-/// Kills the process of a record, if it is still the one that the record means.
-void kill_member(Registry& registry, Tag tag) {
-  if (!registry.alive(tag)) return;
-  const ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
+/// The process of a record; not valid unless it is alive, and so the one that the record means.
+ProcessHandle open_member(Registry& registry, Tag tag) {
+  if (!registry.alive(tag)) return {};
+  ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
   // SUBTLE: it was alive before the descriptor was opened; if it is alive now too, the id was not
   // reused in between, and the descriptor is the member's.
-  if (process.valid() && registry.alive(tag)) process.signal(SIGKILL);
+  if (!registry.alive(tag)) return {};
+  return process;
+}
+
+void kill_member(Registry& registry, Tag tag) {
+  const ProcessHandle process = open_member(registry, tag);
+  if (process.valid()) process.signal(SIGKILL);
+}
+
+/// As well as it can be done: that one cannot be ended must not keep the others alive.
+void signal_quietly(const ProcessHandle& process) noexcept {
+  try {
+    process.signal(SIGKILL);
+  } catch (const SystemError& e) {
+    static_cast<void>(e);
+  }
+}
+void wait_quietly(const ProcessHandle& process) noexcept {
+  try {
+    static_cast<void>(process.wait_ended(Deadline::never()));
+  } catch (const SystemError& e) {
+    static_cast<void>(e);
+  }
 }
 
 }  // namespace
@@ -35,10 +57,7 @@ Watchdog::Watchdog(Family& family) : family_(family) {
   // Who was started before this watchdog came. What cannot be opened has ended.
   family.registry().for_each([&](Tag tag, const RecordWord& word) {
     if (tag == root || tag == family.self() || word.state != RecordState::live) return;
-    ProcessHandle process = ProcessHandle::try_open(family.registry().record(tag).pid.load());
-    if (process.valid() && family.registry().alive(tag)) {
-      watch(tag, std::move(process));
-    } else {
+    if (!adopt(tag)) {
       pending_.push_back(tag);
       if (family.registry().record(tag).role == static_cast<std::uint32_t>(Role::watchdog)) {
         family.registry().note_ended(tag, kUnknownExitCode);  // the one that this one follows
@@ -76,11 +95,8 @@ void Watchdog::handle(std::uint64_t key) {
   watched_.erase(found);
   poller_.remove(watched.process.descriptor());
   note_end(tag, watched);
-  if (family_.registry().alive(tag)) {
-    // Another child won the record: what is the member's stays the member's.
-    ProcessHandle member = ProcessHandle::try_open(family_.registry().record(tag).pid.load());
-    if (member.valid() && family_.registry().alive(tag)) return watch(tag, std::move(member));
-  }
+  // Alive: another child won the record, and what is the member's stays the member's.
+  if (adopt(tag)) return;
   pending_.push_back(tag);
   clean_up_pending();
 }
@@ -104,6 +120,13 @@ void Watchdog::note_end(Tag tag, Watched& watched) {
   announce(family_.segment().header());
 }
 
+bool Watchdog::adopt(Tag tag) {
+  ProcessHandle process = open_member(family_.registry(), tag);
+  if (!process.valid()) return false;
+  watch(tag, std::move(process));
+  return true;
+}
+
 bool Watchdog::clean_up_after(Tag dead) {
   Registry& registry = family_.registry();
   bool in_use = false;
@@ -115,7 +138,11 @@ bool Watchdog::clean_up_after(Tag dead) {
     } else if (word.state == RecordState::reserved && !watched_.contains(tag.bits())) {
       registry.free(tag);  // never started, or it will find out when it joins
     } else if (registry.alive(tag) || word.state == RecordState::reserved) {
-      if (record.dies_with_parent != 0) kill_member(registry, tag);
+      if (record.dies_with_parent != 0) {
+        kill_member(registry, tag);
+      } else if (word.state == RecordState::live && !watched_.contains(tag.bits())) {
+        in_use = !adopt(tag) || in_use;  // its starter died before it asked for that
+      }
       in_use = in_use || record.dies_with_parent != 0 || record.started.load() == 0;
     } else {
       registry.note_ended(tag, kUnknownExitCode);
@@ -150,9 +177,9 @@ void Watchdog::kill_family() {
     entry = next;
   }
   for (bool any = true; any;) {
-    for (auto& [bits, watched] : watched_) watched.process.signal(SIGKILL);
+    for (auto& [bits, watched] : watched_) signal_quietly(watched.process);
     for (auto& [bits, watched] : watched_) {
-      static_cast<void>(watched.process.wait_ended(Deadline::never()));
+      wait_quietly(watched.process);
       if (watched.child_pid != 0) note_end(Tag::from_bits(bits), watched);
     }
     watched_.clear();
@@ -161,15 +188,13 @@ void Watchdog::kill_family() {
     registry.for_each([&](Tag tag, const RecordWord& word) {
       if (!is_other(tag) || word.state != RecordState::live || !registry.alive(tag)) return;
       any = true;
-      ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
-      if (process.valid() && registry.alive(tag)) {
-        watched_[tag.bits()] = {std::move(process), 0};
-      }
+      ProcessHandle process = open_member(registry, tag);
+      if (process.valid()) watched_[tag.bits()] = {std::move(process), 0};
     });
   }
   for (auto& [bits, watched] : guardians) {
-    watched.process.signal(SIGKILL);
-    static_cast<void>(watched.process.wait_ended(Deadline::never()));
+    signal_quietly(watched.process);
+    wait_quietly(watched.process);
     note_end(Tag::from_bits(bits), watched);
   }
 }

@@ -48,6 +48,8 @@ class Watchdog {
   };
 
   void note_end(Tag tag, Watched& watched);
+  /// Watches a live member that nobody watches; false when it is not alive any more.
+  bool adopt(Tag tag);
   /// What has to be done because `dead` is gone. False while its memory may still be in use.
   bool clean_up_after(Tag dead);
   void clean_up_pending();
