@@ -58,6 +58,7 @@ class Segment {
     return *reinterpret_cast<SegmentHeader*>(mapping_.data());
   }
   [[nodiscard]] Registry& registry() { return registry_; }
+  [[nodiscard]] const Registry& registry() const { return registry_; }
   [[nodiscard]] Extents& extents() { return extents_; }
 
   [[nodiscard]] std::size_t size() const { return mapping_.size(); }

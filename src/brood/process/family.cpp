@@ -27,17 +27,6 @@ constexpr int kMemoryFd = kFirstPassedFd;
 constexpr int kClientFd = kFirstPassedFd + 1;
 constexpr int kServerFd = kFirstPassedFd + 2;
 
-/// Sleeps are never longer than this, in case that a death was not announced.
-constexpr auto kBackstop = 1s;
-constexpr auto kUnwatchedBackstop = 50ms;
-
-// SUBTLE: never destroyed by exit(). In a child, unmapping the segment while this process lives
-// would take its life word out of the kernel's reach, and its death would go unnoticed.
-std::shared_ptr<Family>& the_family() {
-  static auto* family = new std::shared_ptr<Family>;
-  return *family;
-}
-
 /// This process was executed to be a member, and no Runtime has taken over yet.
 bool& expects_runtime() {
   static bool expects = environment_variable(kEnvironmentName).has_value();
@@ -69,20 +58,20 @@ std::string add_runtime_hint(const std::string& what) {
 }
 
 Family::Family(Segment segment, bool has_runtime, std::vector<std::string> arguments)
-    : segment_(std::move(segment)), has_runtime_(has_runtime), arguments_(std::move(arguments)) {}
+    : Member(std::move(segment)), has_runtime_(has_runtime), arguments_(std::move(arguments)) {}
 
-Family::~Family() {
-  // Unless shut_down() has done it.
-  if (!self_.none() && registry().alive(self_)) registry().leave(self_);
+// Every member is a Family: the constructor of no other is ever called.
+std::shared_ptr<Family> Family::current() noexcept {
+  return std::static_pointer_cast<Family>(Member::current());
 }
 
-std::shared_ptr<Family> Family::current() noexcept { return the_family(); }
+std::shared_ptr<Member> Member::require() { return Family::require(); }
 
 std::shared_ptr<Family> Family::require() {
   static std::mutex mutex;
   const std::scoped_lock guard(mutex);
   if (expects_runtime()) fail_without_runtime();
-  if (std::shared_ptr<Family> family = the_family()) return family;
+  if (std::shared_ptr<Family> family = current()) return family;
   if (thread_count() > 1) {
     throw StateError(add_runtime_hint(
         "there is no Runtime, and without one processes can be forked only while no other thread "
@@ -97,36 +86,32 @@ std::shared_ptr<Family> Family::require() {
 }
 
 std::shared_ptr<Family> Family::found(bool has_runtime, std::vector<std::string> arguments) {
-  if (the_family()) {
+  if (the_member()) {
     throw StateError(
         "there is a family in this process already: construct one Runtime, before anything else of "
         "Brood is used");
   }
   std::shared_ptr<Family> family(new Family(Segment::create(), has_runtime, std::move(arguments)));
   const Tag tag = family->registry().reserve(Tag(), Role::root, "main");
-  if (!family->registry().join(tag, current_pid())) throw StateError("the family's root was taken");
-  family->self_ = tag;
-  family->segment_.header().root.store(tag.bits());
-  family->renew_arena();
+  if (!family->join_as(tag)) throw StateError("the family's root was taken");
+  family->segment().header().root.store(tag.bits());
   // Forking a process in which threads run would copy locks that nobody will ever release; then
   // the server comes by execution, when it is first needed.
-  the_family() = family;  // before the fork: the server's children have it too
+  the_member() = family;  // before the fork: the server's children have it too
   try {
     if (thread_count() == 1) family->fork_server();
   } catch (...) {
-    the_family().reset();
+    the_member().reset();
     throw;
   }
   return family;
 }
 
-void Family::renew_arena() { arena_ = std::make_unique<Arena>(segment_, self_); }
-
 void Family::fork_server() {
   auto [client, server] = socket_pair();
   client = move_high(std::move(client));
   server = move_high(std::move(server));
-  const Tag tag = registry().reserve(self_, Role::watchdog, "forkserver");
+  const Tag tag = registry().reserve(self(), Role::watchdog, "forkserver");
   flush_standard_streams();  // or the children would write what is buffered once more
   server_environment_ = environment();
   const int pid = fork_process();
@@ -136,7 +121,7 @@ void Family::fork_server() {
   }
   server_process_ = ProcessHandle::open_child(pid);
   server_ = std::make_shared<const Fd>(std::move(client));
-  segment_.header().watchdog.store(tag.bits());
+  segment().header().watchdog.store(tag.bits());
 }
 
 void Family::serve(Fd requests, Tag tag) {
@@ -145,10 +130,10 @@ void Family::serve(Fd requests, Tag tag) {
   int code = 1;
   try {
     if (become(tag)) {
-      segment_.header().watchdog.store(tag.bits());
+      segment().header().watchdog.store(tag.bits());
       ForkServer(*this, std::move(requests)).run();
       code = 0;
-    } else if (self_ == tag) {
+    } else if (self() == tag) {
       // It was so late that the root is dead already: nobody else will end the others.
       Watchdog(*this).kill_family();
     }
@@ -178,7 +163,7 @@ void Family::enter_if_executed(std::vector<std::string> arguments) {
   std::shared_ptr<Family> family(
       new Family(Segment::attach(std::move(memory)), true, std::move(arguments)));
   family->server_ = std::make_shared<const Fd>(std::move(client));
-  the_family() = family;
+  the_member() = family;
   if (is_server) {
     // NOTE: in a statement of its own: what a call's temporaries hold is open until it returns, and
     // serve() does not. The server and all its children would keep the server's end open.
@@ -189,49 +174,13 @@ void Family::enter_if_executed(std::vector<std::string> arguments) {
 }
 
 bool Family::become(Tag tag) {
-  // The arena of the process that this one is a copy of: its blocks are that one's.
-  if (arena_) arena_->abandon();
   server_process_ = ProcessHandle();
   children_.clear();
   started_ = 0;
-  self_ = Tag();
-  if (!registry().join(tag, current_pid())) return false;
-  self_ = tag;
-  renew_arena();
+  if (!join_as(tag)) return false;
   // SUBTLE: joined first, then looked: either the watchdog, which looks at the records after the
   // root's death, finds this process, or this process finds that the root is dead.
   return registry().alive(root());
-}
-
-Family::Glance Family::look() const {
-  Glance glance{};
-  glance.epoch_ = segment_.header().death_epoch.load(std::memory_order_seq_cst);
-  return glance;
-}
-
-bool Family::watched() const {
-  const Tag watchdog = Tag::from_bits(segment_.header().watchdog.load());
-  return !watchdog.none() && const_cast<Segment&>(segment_).registry().expected(watchdog);
-}
-
-void Family::sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const {
-  std::array<FutexWord, kMaxFutexWords> all{};
-  std::size_t count = 0;
-  for (const FutexWord& word : words) {
-    if (count < all.size() - 2) all[count++] = word;
-  }
-  const SegmentHeader& header = segment_.header();
-  all[count++] = {&header.death_epoch, glance.epoch_};
-  const bool is_watched = watched();
-  if (is_watched) {
-    // The watchdog announces deaths; its own is the kernel's to tell.
-    const Tag watchdog = Tag::from_bits(header.watchdog.load());
-    const auto& registry = const_cast<Segment&>(segment_).registry();
-    if (registry.alive(watchdog)) all[count++] = registry.life(watchdog).watch();
-  }
-  const auto backstop = Deadline::after(is_watched ? std::chrono::milliseconds(kBackstop)
-                                                   : std::chrono::milliseconds(kUnwatchedBackstop));
-  futex_wait_any({all.data(), count}, deadline.sooner(backstop));
 }
 
 std::shared_ptr<const Fd> Family::server_socket() const {
@@ -248,7 +197,7 @@ void Family::restart_server(const std::shared_ptr<const Fd>& failed) {
   }
   auto [client, server] = socket_pair();
   client = move_high(std::move(client));
-  const Tag tag = registry().reserve(self_, Role::watchdog, "forkserver");
+  const Tag tag = registry().reserve(self(), Role::watchdog, "forkserver");
   server_environment_ = environment();
   // The new server's children will send their requests to it.
   auto fresh = std::make_shared<const Fd>(std::move(client));
@@ -269,9 +218,9 @@ void Family::restart_server(const std::shared_ptr<const Fd>& failed) {
 int Family::execute_member(const char* role, Tag tag, const Fd* server, std::span<const int> more) {
   const std::array<std::string, 1> extra{
       fmt::format("{}={} {}", kEnvironmentName, role, tag.bits())};
-  std::vector<int> descriptors{segment_.file().get()};
+  std::vector<int> descriptors{segment().file().get()};
   // NOTE: number by position: a family without a fork server passes its memory in its place.
-  descriptors.push_back(server != nullptr ? server->get() : segment_.file().get());
+  descriptors.push_back(server != nullptr ? server->get() : segment().file().get());
   descriptors.insert(descriptors.end(), more.begin(), more.end());
   return execute_again(arguments_.empty() ? command_line() : arguments_, extra, descriptors);
 }
@@ -302,7 +251,7 @@ std::string Family::next_name(const char* kind) {
   const std::scoped_lock guard(mutex_);
   ++started_;
   if (is_root()) return fmt::format("{}-{}", kind, started_);
-  return fmt::format("{}:{}", registry().name(self_), started_);
+  return fmt::format("{}:{}", registry().name(self()), started_);
 }
 
 // A guardian that took the watch over, or a fork server which another member started.
@@ -342,7 +291,7 @@ void Family::shut_down() noexcept {
   try {
     join_children();
     // First of all: who joins from here on sees that the root is gone, and ends.
-    registry().leave(self_);
+    leave();
     const ServerRequest request{.kind = ServerRequest::Kind::quit, .tag = 0, .streams = 0};
     if (server_) send_message(*server_, std::as_bytes(std::span(&request, 1)), {});
     if (server_process_.valid()) {
@@ -359,7 +308,7 @@ void Family::shut_down() noexcept {
   }
   server_process_ = ProcessHandle();
   server_.reset();
-  the_family().reset();
+  the_member().reset();
 }
 
 }  // namespace brood::detail

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -10,19 +8,18 @@
 #include <string>
 #include <vector>
 
-#include <brood/memory/arena.hpp>
-#include <brood/memory/segment.hpp>
+#include <brood/memory/member.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/start_method.hpp>
 
 namespace brood::detail {
 
-/// This process's place in its family: the shared segment, its own record, its arena, and the way
-/// to the fork server. There is one per process, from Runtime's constructor on (or the first use
-/// without a Runtime) to Runtime's destructor; in children, until they exit.
+/// This process's place in its family: what a Member is, and the way to the fork server. There is
+/// one per process, from Runtime's constructor on (or the first use without a Runtime) to Runtime's
+/// destructor; in children, until they exit.
 ///
 /// Any thread may use it. In a child it is the same object made over: see become_child().
-class Family {
+class Family final : public Member {
  public:
   /// The family of this process, or null when there is none yet.
   static std::shared_ptr<Family> current() noexcept;
@@ -36,32 +33,10 @@ class Family {
   /// For a process which execute_again made; does not return when it is a child or server.
   static void enter_if_executed(std::vector<std::string> arguments);
 
-  ~Family();
-  Family(const Family&) = delete;
-  Family& operator=(const Family&) = delete;
-
-  [[nodiscard]] Segment& segment() { return segment_; }
-  [[nodiscard]] Registry& registry() { return segment_.registry(); }
-  [[nodiscard]] Arena& arena() { return *arena_; }
-  /// The tag of this process; changes when a copy of it becomes a child.
-  [[nodiscard]] Tag self() const { return self_; }
-  [[nodiscard]] Tag root() const { return Tag::from_bits(segment_.header().root.load()); }
-  [[nodiscard]] bool is_root() const { return self_ == root(); }
+  [[nodiscard]] Tag root() { return Tag::from_bits(segment().header().root.load()); }
+  [[nodiscard]] bool is_root() { return self() == root(); }
   [[nodiscard]] bool has_runtime() const { return has_runtime_; }
   [[nodiscard]] const std::vector<std::string>& arguments() const { return arguments_; }
-
-  /// To sleep without missing anything: look() first, then check what you wait for, then sleep().
-  /// It ends when one of `words` changes, when a process is born or dies, or at the deadline; the
-  /// caller looks again. Never sleeps longer than a backstop that covers a lost watchdog.
-  class Glance {
-    friend class Family;
-    std::uint32_t epoch_;
-  };
-  [[nodiscard]] Glance look() const;
-  void sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const;
-
-  /// A process watches the family and announces deaths.
-  [[nodiscard]] bool watched() const;
 
   /// This process, a fork of one of the family, is now the participant `tag`, which was reserved
   /// for it. False when that is not wanted any more: the caller exits. `inherits` is what the fork
@@ -100,13 +75,9 @@ class Family {
   [[noreturn]] void serve(Fd requests, Tag tag);
   void join_children();
   void end_watchdogs();
-  void renew_arena();
 
-  Segment segment_;
   bool has_runtime_;
   std::vector<std::string> arguments_;
-  Tag self_;
-  std::unique_ptr<Arena> arena_;
   std::shared_ptr<const Fd> server_;  // where requests go; guarded by mutex_ once threads run
   ProcessHandle server_process_;      // if it is a child of this process
   std::optional<std::vector<std::string>> server_environment_;

@@ -1,0 +1,79 @@
+#include <brood/memory/member.hpp>
+
+#include <array>
+#include <chrono>
+#include <utility>
+
+#include <brood/platform/process_handle.hpp>
+
+namespace brood::detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Sleeps are never longer than this, in case that a death was not announced.
+constexpr auto kBackstop = 1s;
+constexpr auto kUnwatchedBackstop = 50ms;
+
+}  // namespace
+
+// SUBTLE: never destroyed by exit(). In a child, unmapping the segment while this process lives
+// would take its life word out of the kernel's reach, and its death would go unnoticed.
+std::shared_ptr<Member>& Member::the_member() noexcept {
+  static auto* member = new std::shared_ptr<Member>;
+  return *member;
+}
+
+std::shared_ptr<Member> Member::current() noexcept { return the_member(); }
+
+Member::Member(Segment segment) : segment_(std::move(segment)) {}
+
+Member::~Member() { leave(); }
+
+bool Member::join_as(Tag tag) {
+  // The arena of the process that this one is a copy of: its blocks are that one's.
+  if (arena_) arena_->abandon();
+  self_ = Tag();
+  if (!registry().join(tag, current_pid())) return false;
+  self_ = tag;
+  arena_ = std::make_unique<Arena>(segment_, self_);
+  return true;
+}
+
+void Member::leave() noexcept {
+  if (!self_.none() && registry().alive(self_)) registry().leave(self_);
+}
+
+Member::Glance Member::look() const {
+  Glance glance{};
+  glance.epoch_ = segment_.header().death_epoch.load(std::memory_order_seq_cst);
+  return glance;
+}
+
+bool Member::watched() const {
+  const Tag watchdog = Tag::from_bits(segment_.header().watchdog.load());
+  return !watchdog.none() && segment_.registry().expected(watchdog);
+}
+
+void Member::sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const {
+  std::array<FutexWord, kMaxFutexWords> all{};
+  std::size_t count = 0;
+  for (const FutexWord& word : words) {
+    if (count < all.size() - 2) all[count++] = word;
+  }
+  const SegmentHeader& header = segment_.header();
+  all[count++] = {&header.death_epoch, glance.epoch_};
+  const bool is_watched = watched();
+  if (is_watched) {
+    // The watchdog announces deaths; its own is the kernel's to tell.
+    const Tag watchdog = Tag::from_bits(header.watchdog.load());
+    if (segment_.registry().alive(watchdog)) {
+      all[count++] = segment_.registry().life(watchdog).watch();
+    }
+  }
+  const auto backstop = Deadline::after(is_watched ? std::chrono::milliseconds(kBackstop)
+                                                   : std::chrono::milliseconds(kUnwatchedBackstop));
+  futex_wait_any({all.data(), count}, deadline.sooner(backstop));
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include <brood/memory/arena.hpp>
+#include <brood/memory/segment.hpp>
+#include <brood/platform/futex.hpp>
+
+namespace brood::detail {
+
+/// This process as a member of its family: the shared segment, its own tag and arena, and a way to
+/// sleep that no death outlasts. All that layers below `process` need to know of the family.
+///
+/// There is one per process, made and ended by the layer `process` (see Family, which is the only
+/// kind there is). Any thread may use it.
+class Member {
+ public:
+  /// This process's, or null when it is in no family.
+  static std::shared_ptr<Member> current() noexcept;
+  /// The same, but founds a family where that is safe without a Runtime. Throws StateError with the
+  /// line to add to the program. Defined by the layer `process`, which alone can do it.
+  static std::shared_ptr<Member> require();
+
+  Member(const Member&) = delete;
+  Member& operator=(const Member&) = delete;
+  virtual ~Member();
+
+  [[nodiscard]] Segment& segment() { return segment_; }
+  [[nodiscard]] Registry& registry() { return segment_.registry(); }
+  [[nodiscard]] Arena& arena() { return *arena_; }
+  /// The tag of this process; changes when a copy of it becomes a child.
+  [[nodiscard]] Tag self() const { return self_; }
+
+  /// To sleep without missing anything: look() first, then check what you wait for, then sleep().
+  /// It ends when one of `words` changes, when a process is born or dies, or at the deadline; the
+  /// caller looks again. Never sleeps longer than a backstop that covers a lost watchdog.
+  class Glance {
+    friend class Member;
+    std::uint32_t epoch_;
+  };
+  [[nodiscard]] Glance look() const;
+  void sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const;
+
+  /// A process watches the family and announces deaths.
+  [[nodiscard]] bool watched() const;
+
+ protected:
+  explicit Member(Segment segment);
+
+  /// Where current() looks.
+  static std::shared_ptr<Member>& the_member() noexcept;
+  /// From now on this process is the participant `tag`. False if that is not wanted any more.
+  bool join_as(Tag tag);
+  /// Lets go of the life word, once: from then on the others take this process for gone.
+  void leave() noexcept;
+
+ private:
+  Segment segment_;
+  Tag self_;
+  std::unique_ptr<Arena> arena_;
+};
+
+}  // namespace brood::detail
