@@ -107,7 +107,7 @@ std::shared_ptr<Family> Family::found(bool has_runtime, std::vector<std::string>
   if (!family->registry().join(tag, current_pid())) throw StateError("the family's root was taken");
   family->self_ = tag;
   family->segment_.header().root.store(tag.bits());
-  family->renew_arena();
+  family->renew_heap();
   // Forking a process in which threads run would copy locks that nobody will ever release; then
   // the server comes by execution, when it is first needed.
   the_family() = family;  // before the fork: the server's children have it too
@@ -120,7 +120,7 @@ std::shared_ptr<Family> Family::found(bool has_runtime, std::vector<std::string>
   return family;
 }
 
-void Family::renew_arena() { arena_ = std::make_unique<Arena>(segment_, self_); }
+void Family::renew_heap() { heap_ = std::make_unique<Heap>(segment_, self_); }
 
 void Family::fork_server() {
   auto [client, server] = socket_pair();
@@ -189,15 +189,15 @@ void Family::enter_if_executed(std::vector<std::string> arguments) {
 }
 
 bool Family::become(Tag tag) {
-  // The arena of the process that this one is a copy of: its blocks are that one's.
-  if (arena_) arena_->abandon();
+  // The heap of the process that this one is a copy of: its blocks are that one's.
+  if (heap_) heap_->abandon();
   server_process_ = ProcessHandle();
   children_.clear();
   started_ = 0;
   self_ = Tag();
   if (!registry().join(tag, current_pid())) return false;
   self_ = tag;
-  renew_arena();
+  renew_heap();
   // SUBTLE: joined first, then looked: either the watchdog, which looks at the records after the
   // root's death, finds this process, or this process finds that the root is dead.
   return registry().alive(root());

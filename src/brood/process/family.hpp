@@ -10,14 +10,14 @@
 #include <string>
 #include <vector>
 
-#include <brood/memory/arena.hpp>
+#include <brood/memory/heap.hpp>
 #include <brood/memory/segment.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/start_method.hpp>
 
 namespace brood::detail {
 
-/// This process's place in its family: the shared segment, its own record, its arena, and the way
+/// This process's place in its family: the shared segment, its own record, its heap, and the way
 /// to the fork server. There is one per process, from Runtime's constructor on (or the first use
 /// without a Runtime) to Runtime's destructor; in children, until they exit.
 ///
@@ -42,7 +42,7 @@ class Family {
 
   [[nodiscard]] Segment& segment() { return segment_; }
   [[nodiscard]] Registry& registry() { return segment_.registry(); }
-  [[nodiscard]] Arena& arena() { return *arena_; }
+  [[nodiscard]] Heap& heap() { return *heap_; }
   /// The tag of this process; changes when a copy of it becomes a child.
   [[nodiscard]] Tag self() const { return self_; }
   [[nodiscard]] Tag root() const { return Tag::from_bits(segment_.header().root.load()); }
@@ -100,13 +100,13 @@ class Family {
   [[noreturn]] void serve(Fd requests, Tag tag);
   void join_children();
   void end_watchdogs();
-  void renew_arena();
+  void renew_heap();
 
   Segment segment_;
   bool has_runtime_;
   std::vector<std::string> arguments_;
   Tag self_;
-  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Heap> heap_;
   std::shared_ptr<const Fd> server_;  // where requests go; guarded by mutex_ once threads run
   ProcessHandle server_process_;      // if it is a child of this process
   std::optional<std::vector<std::string>> server_environment_;
