@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <brood/memory/extents.hpp>
+#include <brood/memory/name_register.hpp>
 #include <brood/memory/registry.hpp>
 #include <brood/platform/fd.hpp>
 #include <brood/platform/futex.hpp>
@@ -41,8 +42,8 @@ static_assert(sizeof(SegmentHeader) == 128);
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, the directory of extents, then data. Everything is
-/// found by offsets, as processes may map it at different addresses. It is gone when the last
+/// Header, life words, participant records, names, the directory of extents, then data. Everything
+/// is found by offsets, as processes may map it at different addresses. It is gone when the last
 /// process that maps it is gone.
 class Segment {
  public:
@@ -60,6 +61,7 @@ class Segment {
   [[nodiscard]] Registry& registry() { return registry_; }
   [[nodiscard]] const Registry& registry() const { return registry_; }
   [[nodiscard]] Extents& extents() { return extents_; }
+  [[nodiscard]] NameRegister& names() { return names_; }
 
   [[nodiscard]] std::size_t size() const { return mapping_.size(); }
   /// The offset of an address within it, and back. An offset from elsewhere is checked: throws
@@ -78,6 +80,7 @@ class Segment {
   std::uint64_t data_at_;
   Registry registry_;
   Extents extents_;
+  NameRegister names_;
 };
 
 /// Announces a birth or death: whoever sleeps in the family looks again at what it waits for.
