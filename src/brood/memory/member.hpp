@@ -45,6 +45,9 @@ class Member {
 
   /// A process watches the family and announces deaths.
   [[nodiscard]] bool watched() const;
+  /// Sees to it that a process watches, so that even this one's death by SIGKILL is noticed. Where
+  /// none can be had, nothing happens.
+  virtual void ensure_watched() noexcept {}
 
  protected:
   explicit Member(Segment segment);

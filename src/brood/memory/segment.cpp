@@ -17,6 +17,8 @@ constexpr std::size_t kMiB = std::size_t{1} << 20U;
 constexpr std::size_t kLargestReserve = std::size_t{64} << 30U;
 constexpr std::size_t kSmallestReserve = 16 * kMiB;  // the largest, divided by four 6 times
 constexpr std::size_t kMostGranules = 65536;
+constexpr std::size_t kMostNames = 8192;
+constexpr std::size_t kBytesPerName = 16384;  // of the segment: two percent of it for their entries
 constexpr std::size_t kSmallestGranule = std::size_t{64} << 10U;
 
 constexpr std::size_t round_up(std::size_t value, std::size_t to) {
@@ -30,7 +32,9 @@ struct Layout {
     const std::size_t page = page_size();
     lives_at = page;  // pages of their own: see LifeMutex
     records_at = round_up(lives_at + Registry::kSlots * sizeof(Life), page);
-    directory_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
+    names_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
+    names = std::min(kMostNames, bytes / kBytesPerName);
+    directory_at = round_up(names_at + names * sizeof(NameEntry), page);
     const std::size_t granules = bytes / granule_bytes;  // fewer, as the tables take some
     notes_at = round_up(directory_at + granules * sizeof(std::uint64_t), page);
     states_at = round_up(notes_at + granules * sizeof(PageNote<std::atomic>), page);
@@ -40,6 +44,8 @@ struct Layout {
   std::uint64_t granule_bytes;
   std::uint64_t lives_at;
   std::uint64_t records_at;
+  std::uint64_t names_at;
+  std::size_t names;
   std::uint64_t directory_at;
   std::uint64_t notes_at;
   std::uint64_t states_at;
@@ -96,7 +102,9 @@ Segment::Segment(Fd file, Mapping mapping)
           .granules = extents_.total_bytes() / extents_.granule_bytes(),
           .units = extents_.granule_bytes() / HeapBoard<>::kUnit,
           .data = at(data_at_)},
-      heap_(heap_tables_) {}
+      heap_(heap_tables_),
+      names_(reinterpret_cast<NameEntry*>(at(Layout(mapping_.size()).names_at)),
+             Layout(mapping_.size()).names) {}
 
 Segment Segment::create() {
   Reserved reserved = reserve();
@@ -116,8 +124,8 @@ Segment Segment::create() {
   header.granule_bytes = layout.granule_bytes;
   // The tables are sparse too: a page comes with the first record or extent that needs it. The
   // first of each is taken now, so that a machine without memory says so here.
-  for (const std::uint64_t part :
-       {std::uint64_t{0}, header.lives_at, header.records_at, header.directory_at}) {
+  for (const std::uint64_t part : {std::uint64_t{0}, header.lives_at, header.records_at,
+                                   layout.names_at, header.directory_at}) {
     if (!populate_pages(reserved.mapping.data() + part, page)) {
       throw SystemError("madvise(MADV_POPULATE_WRITE)", "the family's shared memory", ENOMEM);
     }

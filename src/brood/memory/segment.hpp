@@ -6,6 +6,7 @@
 
 #include <brood/memory/extents.hpp>
 #include <brood/memory/heap_board.hpp>
+#include <brood/memory/name_register.hpp>
 #include <brood/memory/registry.hpp>
 #include <brood/platform/fd.hpp>
 #include <brood/platform/futex.hpp>
@@ -42,10 +43,9 @@ static_assert(sizeof(SegmentHeader) == 128);
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, the directory of extents, notes and block states of the
-/// heap, then data. Everything is
-/// found by offsets, as processes may map it at different addresses. It is gone when the last
-/// process that maps it is gone.
+/// Header, life words, participant records, names, the directory of extents, notes and block states
+/// of the heap, then data. Everything is found by offsets, as processes may map it at different
+/// addresses. It is gone when the last process that maps it is gone.
 class Segment {
  public:
   /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.
@@ -65,6 +65,7 @@ class Segment {
   /// The shared part of the heap; to allocate, see Heap.
   [[nodiscard]] HeapBoard<>& heap() { return heap_; }
   [[nodiscard]] const HeapBoard<>::Tables& heap_tables() const { return heap_tables_; }
+  [[nodiscard]] NameRegister& names() { return names_; }
 
   [[nodiscard]] std::size_t size() const { return mapping_.size(); }
   /// The offset of an address within it, and back. An offset from elsewhere is checked: throws
@@ -85,6 +86,7 @@ class Segment {
   Extents extents_;
   HeapBoard<>::Tables heap_tables_;
   HeapBoard<> heap_;
+  NameRegister names_;
 };
 
 /// Announces a birth or death: whoever sleeps in the family looks again at what it waits for.

@@ -153,6 +153,7 @@ bool Watchdog::clean_up_after(Tag dead) {
   if (in_use) return false;
   family_.segment().extents().release_all(dead, family_.self());
   Heap::recover(family_.segment(), dead, family_.self());
+  family_.segment().names().unlink_of(dead);
   return true;
 }
 
@@ -194,6 +195,8 @@ void Watchdog::kill_family() {
       if (process.valid()) watched_[tag.bits()] = {std::move(process), 0};
     });
   }
+  // Nobody is left who could make more of them; while a guardian is, who goes on if this one ends.
+  family_.segment().names().unlink_all();
   for (auto& [bits, watched] : guardians) {
     signal_quietly(watched.process);
     wait_quietly(watched.process);
