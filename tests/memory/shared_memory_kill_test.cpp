@@ -33,9 +33,9 @@ const std::string kPath = "/dev/shm/" + kName;
 detail::NameRegister& names() { return detail::Member::require()->segment().names(); }
 
 void make() {
-  static_cast<void>(SharedMemory::create(
-      kBytes, {.name = kName},
-      [](SharedMemory::Bytes bytes) { std::memset(bytes.data(), 0x77, bytes.size()); }));
+  static_cast<void>(SharedMemory::create(kBytes, {.name = kName}, [](SharedMemory::Bytes bytes) {
+    std::memset(bytes.data(), 0x77, bytes.size());
+  }));
 }
 std::size_t names_in_folder() {
   std::size_t count = 0;
@@ -77,16 +77,17 @@ class SharedMemoryKill : public ::testing::Test {
         }
         found = found || there;
         // Somebody who is stopped between two looks could be so anywhere in the folder.
-        if (!there && child.steps() % 16 == 0) {
+        if (!there && child.steps() % 64 == 0) {
           ASSERT_LE(names_in_folder(), before_ + names().size())
               << "at instruction " << child.steps();
         }
       }
       all = child.steps();
     }
+    RecordProperty("instructions", static_cast<int>(all));
     ASSERT_TRUE(found);
     names().unlink_all();
-    const std::uint64_t stride = prove_everything() ? 11 : std::max<std::uint64_t>(1, all / 40);
+    const std::uint64_t stride = prove_everything() ? 11 : std::max<std::uint64_t>(1, all / 12);
     for (std::uint64_t at = 1; at < all; at += stride) {
       {
         SingleStep child(operation);
@@ -128,7 +129,7 @@ TEST_F(SharedMemoryKill, TakingAllNamesAwayMayBeKilledAndDoneAgain) {
     while (child.step()) continue;
     all = child.steps();
   }
-  const std::uint64_t stride = prove_everything() ? 5 : std::max<std::uint64_t>(1, all / 50);
+  const std::uint64_t stride = prove_everything() ? 5 : std::max<std::uint64_t>(1, all / 25);
   for (std::uint64_t at = 1; at < all; at += stride) {
     make_three();
     {

@@ -55,7 +55,7 @@ class Foreign {
   Foreign(std::string name, std::size_t bytes) : name_(std::move(name)) {
     const int fd = ::shm_open(("/" + name_).c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
     EXPECT_GE(fd, 0);
-    if (bytes != 0) EXPECT_EQ(::ftruncate(fd, static_cast<off_t>(bytes)), 0);
+    EXPECT_EQ(::ftruncate(fd, static_cast<off_t>(bytes)), 0);
     ::close(fd);
   }
   Foreign(const Foreign&) = delete;
@@ -102,21 +102,20 @@ TEST(SharedMemory, ItsMemoryIsTakenWhenItIsMade) {
 
 TEST(SharedMemory, IsFilledBeforeAnybodyFindsIt) {
   const std::string name = unique_name("filled");
-  const auto made = SharedMemory::create(
-      100, {.name = name, .lifetime = Lifetime::object}, [&](SharedMemory::Bytes bytes) {
-        EXPECT_EQ(bytes.size(), 100U);
-        EXPECT_FALSE(exists(name));
-        std::memset(bytes.data(), 0x5a, bytes.size());
-      });
+  const auto made = SharedMemory::create(100, {.name = name, .lifetime = Lifetime::object},
+                                         [&](SharedMemory::Bytes bytes) {
+                                           EXPECT_EQ(bytes.size(), 100U);
+                                           EXPECT_FALSE(exists(name));
+                                           std::memset(bytes.data(), 0x5a, bytes.size());
+                                         });
   EXPECT_EQ(SharedMemory::attach(name).bytes()[99], std::byte{0x5a});
 }
 
 TEST(SharedMemory, WhatFillThrowsLeavesNothing) {
   const std::size_t before = names().size();
-  EXPECT_THROW(
-      SharedMemory::create(100, {.name = unique_name("thrown")},
-                           [](SharedMemory::Bytes) { throw std::runtime_error("no"); }),
-      std::runtime_error);
+  EXPECT_THROW(SharedMemory::create(100, {.name = unique_name("thrown")},
+                                    [](SharedMemory::Bytes) { throw std::runtime_error("no"); }),
+               std::runtime_error);
   EXPECT_FALSE(exists(unique_name("thrown")));
   EXPECT_EQ(names().size(), before);
 }
@@ -201,7 +200,8 @@ TEST(SharedMemory, StaysUsableWithoutItsName) {
   EXPECT_FALSE(exists(made.name()));
   made.bytes()[0] = std::byte{3};
   EXPECT_EQ(found.bytes()[0], std::byte{3});
-  expect_system_error(std::errc::no_such_file_or_directory, [&] { made.unlink(); }, made.name());
+  expect_system_error(
+      std::errc::no_such_file_or_directory, [&] { made.unlink(); }, made.name());
   expect_system_error(std::errc::no_such_file_or_directory,
                       [&] { SharedMemory::unlink(made.name()); });
 }
@@ -213,10 +213,9 @@ TEST(SharedMemory, ALaterOneOfTheSameNameIsNotTakenForIt) {
   {
     const auto second = SharedMemory::create(100, {.name = name, .lifetime = Lifetime::object});
     EXPECT_FALSE(first == second);
-    expect_system_error(std::errc::no_such_file_or_directory, [&] { first.unlink(); }, "other");
-    {
-      const auto again = std::move(first);
-    }
+    expect_system_error(
+        std::errc::no_such_file_or_directory, [&] { first.unlink(); }, "other");
+    { const auto again = std::move(first); }
     EXPECT_TRUE(exists(name));
   }
   EXPECT_FALSE(exists(name));
@@ -273,15 +272,15 @@ TEST(SharedMemoryErrors, NamesThatExistAndThatDoNot) {
   const std::size_t before = names().size();
   {
     const Foreign foreign(name, 100);
-    expect_system_error(std::errc::file_exists, [&] { SharedMemory::create(10, {.name = name}); },
-                        name);
+    expect_system_error(
+        std::errc::file_exists, [&] { SharedMemory::create(10, {.name = name}); }, name);
     EXPECT_TRUE(exists(name)) << "it is another's";
   }
   EXPECT_EQ(names().size(), before);
-  expect_system_error(std::errc::no_such_file_or_directory, [&] { SharedMemory::attach(name); },
-                      name);
-  expect_system_error(std::errc::no_such_file_or_directory, [&] { SharedMemory::unlink(name); },
-                      name);
+  expect_system_error(
+      std::errc::no_such_file_or_directory, [&] { SharedMemory::attach(name); }, name);
+  expect_system_error(
+      std::errc::no_such_file_or_directory, [&] { SharedMemory::unlink(name); }, name);
 }
 
 TEST(SharedMemoryErrors, BadNames) {
@@ -309,8 +308,8 @@ TEST(SharedMemoryErrors, Sizes) {
   const Foreign foreign(name, 100);
   EXPECT_THROW(SharedMemory::attach(name, 99), ArgumentError);
   const Foreign unfinished(name + "0", 0);
-  expect_system_error(std::errc::invalid_argument, [&] { SharedMemory::attach(name + "0"); },
-                      "size is 0");
+  expect_system_error(
+      std::errc::invalid_argument, [&] { SharedMemory::attach(name + "0"); }, "size is 0");
 }
 
 TEST(SharedMemoryErrors, WhatIsNoMemory) {
@@ -378,8 +377,8 @@ TEST_F(SharedMemoryRefused, NoFilesLeftInTheTmpfs) {
 
 TEST_F(SharedMemoryRefused, AReadOnlyFolder) {
   with_dev_shm("", MS_RDONLY, [] {
-    expect_system_error(std::errc::read_only_file_system, [] { SharedMemory::create(1); },
-                        "mounted read-only");
+    expect_system_error(
+        std::errc::read_only_file_system, [] { SharedMemory::create(1); }, "mounted read-only");
   });
 }
 
@@ -387,10 +386,11 @@ TEST_F(SharedMemoryRefused, NoFolderAtAll) {
   with_dev_shm(
       "", 0,
       [] {
-        expect_system_error(std::errc::no_such_file_or_directory, [] { SharedMemory::create(1); },
-                            "mount a tmpfs");
-        expect_system_error(std::errc::no_such_file_or_directory,
-                            [] { SharedMemory::attach("x"); }, "mount a tmpfs");
+        expect_system_error(
+            std::errc::no_such_file_or_directory, [] { SharedMemory::create(1); }, "mount a tmpfs");
+        expect_system_error(
+            std::errc::no_such_file_or_directory, [] { SharedMemory::attach("x"); },
+            "mount a tmpfs");
       },
       "/dev");
 }
@@ -400,8 +400,8 @@ TEST_F(SharedMemoryRefused, ALimitOnFileSizesIsAnErrorAndNoSignal) {
     static_cast<void>(detail::Member::require());
     const rlimit limit{.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
     ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
-    expect_system_error(std::errc::file_too_large, [] { SharedMemory::create((1 << 20) + 1); },
-                        "ulimit -f");
+    expect_system_error(
+        std::errc::file_too_large, [] { SharedMemory::create((1 << 20) + 1); }, "ulimit -f");
     EXPECT_EQ(SharedMemory::create(1 << 20, {.lifetime = Lifetime::object}).size(), 1U << 20U);
   });
 }
@@ -414,10 +414,10 @@ TEST_F(SharedMemoryRefused, NoDescriptorsLeft) {
     ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
     limit.rlim_cur = 0;
     ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
-    expect_system_error(std::errc::too_many_files_open, [] { SharedMemory::create(1); },
-                        "ulimit -n");
-    expect_system_error(std::errc::too_many_files_open,
-                        [&] { SharedMemory::attach(made.name()); }, "ulimit -n");
+    expect_system_error(
+        std::errc::too_many_files_open, [] { SharedMemory::create(1); }, "ulimit -n");
+    expect_system_error(
+        std::errc::too_many_files_open, [&] { SharedMemory::attach(made.name()); }, "ulimit -n");
     EXPECT_EQ(made.bytes()[0], std::byte{0});
     EXPECT_EQ(names().size(), 1U);
   });
