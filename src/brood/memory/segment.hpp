@@ -45,8 +45,7 @@ static_assert(sizeof(SegmentHeader) == 128);
 ///
 /// Header, life words, participant records, names, the directory of extents, notes and block states
 /// of the heap, then data. Everything is found by offsets, as processes may map it at different
-/// addresses. It is gone when the last
-/// process that maps it is gone.
+/// addresses. It is gone when the last process that maps it is gone.
 class Segment {
  public:
   /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.
