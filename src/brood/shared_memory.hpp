@@ -15,6 +15,8 @@
 
 namespace brood {
 
+class ShareableList;
+
 namespace detail {
 struct NamedFile;
 class NamedMapping;
@@ -157,6 +159,7 @@ struct SharedMemoryAccess {
   static SharedMemory attach_with_file(std::string_view name, const FileIdentity* identity);
   /// Throws SystemError, ENOENT, if the name means other memory now.
   static SharedMemory attach(std::string_view name, const FileIdentity& identity);
+  static ShareableList attach_list(std::string_view name, const FileIdentity& identity);
 
   static const FileIdentity& identity(const SharedMemory& memory);
   static const Fd& descriptor(const SharedMemory& memory);

@@ -8,6 +8,7 @@
 
 #include <brood/channel/codec_containers.hpp>
 #include <brood/platform/named_memory.hpp>
+#include <brood/shareable_list.hpp>
 #include <brood/shared_memory.hpp>
 
 namespace brood::detail {
@@ -29,6 +30,21 @@ struct Codec<SharedMemory> {
     const auto device = from.get<std::uint64_t>();
     const auto inode = from.get<std::uint64_t>();
     return SharedMemoryAccess::attach(name, {.device = device, .inode = inode});
+  }
+};
+
+template <>
+struct Codec<ShareableList> {
+  using Parts = TypeList<>;
+  static constexpr std::size_t kLeast = Codec<SharedMemory>::kLeast;
+  static void write(Encoder& to, const ShareableList& list) {
+    put_shared_memory(to, list.memory());
+  }
+  static ShareableList read(Decoder& from) {
+    const auto name = from.get<std::string>();
+    const auto device = from.get<std::uint64_t>();
+    const auto inode = from.get<std::uint64_t>();
+    return SharedMemoryAccess::attach_list(name, {.device = device, .inode = inode});
   }
 };
 
