@@ -31,8 +31,9 @@ struct Layout {
       : granule_bytes(std::max(kSmallestGranule, bytes / kMostGranules)) {
     const std::size_t page = page_size();
     lives_at = page;  // pages of their own: see LifeMutex
-    records_at = round_up(lives_at + Registry::kSlots * sizeof(Life), page);
-    names_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
+    records_at = round_up(lives_at + Tag::kSlots * sizeof(Life), page);
+    threads_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
+    names_at = round_up(threads_at + sizeof(ThreadTable), page);
     names = std::min(kMostNames, bytes / kBytesPerName);
     directory_at = round_up(names_at + names * sizeof(NameEntry), page);
     const std::size_t granules = bytes / granule_bytes;  // fewer, as the tables take some
@@ -46,6 +47,7 @@ struct Layout {
   std::uint64_t records_at;
   std::uint64_t names_at;
   std::size_t names;
+  std::uint64_t threads_at;
   std::uint64_t directory_at;
   std::uint64_t notes_at;
   std::uint64_t states_at;
@@ -86,7 +88,8 @@ Segment::Segment(Fd file, Mapping mapping)
       mapping_(std::move(mapping)),
       data_at_(Layout(mapping_.size()).data_at),
       registry_(reinterpret_cast<Life*>(at(Layout(mapping_.size()).lives_at)),
-                reinterpret_cast<Record*>(at(Layout(mapping_.size()).records_at))),
+                reinterpret_cast<Record*>(at(Layout(mapping_.size()).records_at)),
+                reinterpret_cast<ThreadTable*>(at(Layout(mapping_.size()).threads_at))),
       extents_(
           at(data_at_),
           reinterpret_cast<std::atomic<std::uint64_t>*>(at(Layout(mapping_.size()).directory_at)),
