@@ -26,7 +26,8 @@ std::shared_ptr<Member>& Member::the_member() noexcept {
 
 std::shared_ptr<Member> Member::current() noexcept { return the_member(); }
 
-Member::Member(Segment segment) : segment_(std::move(segment)) {}
+Member::Member(Segment segment)
+    : segment_(std::move(segment)), objects_(segment_), handles_(*this) {}
 
 Member::~Member() { leave(); }
 
@@ -36,9 +37,13 @@ bool Member::join_as(Tag tag) {
   self_ = Tag();
   if (!registry().join(tag, current_pid())) return false;
   self_ = tag;
+  pid_ = current_pid();
+  handles_.begin_as(tag);
   arena_ = std::make_unique<Arena>(segment_, self_);
   return true;
 }
+
+bool Member::is_this_process() const noexcept { return current_pid() == pid_; }
 
 void Member::leave() noexcept {
   if (!self_.none() && registry().alive(self_)) registry().leave(self_);

@@ -17,31 +17,39 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 /// One sleeper is woken by the end of a life; another might have been it.
 constexpr auto kBackstop = std::chrono::milliseconds(100);
 
+std::optional<Tag> Registry::try_reserve(std::uint32_t slot, Tag holder, Role role,
+                                         std::string_view name) {
+  Record& record = records_[slot];
+  std::uint64_t old = record.word.load();
+  RecordWord word = RecordWord::unpack(old);
+  if (word.state != RecordState::free) return std::nullopt;
+  word.state = RecordState::reserved;
+  word.generation = word.generation == Tag::kMaxGeneration ? 1 : word.generation + 1;
+  word.holder = holder;
+  if (!record.word.compare_exchange_strong(old, word.pack())) return std::nullopt;
+  record.pid.store(0);
+  record.exit_code.store(0);
+  record.own_code.store(Record::kNoCode);
+  record.started.store(0);
+  record.gone.store(0);
+  record.role = static_cast<std::uint32_t>(role);
+  record.parent = holder.bits();
+  record.dies_with_parent = 0;
+  record.start_at = 0;
+  record.start_bytes = 0;
+  record.name.fill('\0');
+  std::copy_n(name.begin(), std::min(name.size(), record.name.size() - 1), record.name.begin());
+  return Tag(slot, word.generation);
+}
+
 Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
   // Lowest first, so that for_each stops early and few pages are touched. The generation, not the
   // position, tells an old tag from a new one.
-  for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
-    Record& record = records_[slot];
-    std::uint64_t old = record.word.load();
-    RecordWord word = RecordWord::unpack(old);
-    if (word.state != RecordState::free) continue;
-    word.state = RecordState::reserved;
-    word.generation = word.generation == Tag::kMaxGeneration ? 1 : word.generation + 1;
-    word.holder = holder;
-    if (!record.word.compare_exchange_strong(old, word.pack())) continue;
-    record.pid.store(0);
-    record.exit_code.store(0);
-    record.own_code.store(Record::kNoCode);
-    record.started.store(0);
-    record.gone.store(0);
-    record.role = static_cast<std::uint32_t>(role);
-    record.parent = holder.bits();
-    record.dies_with_parent = 0;
-    record.start_at = 0;
-    record.start_bytes = 0;
-    record.name.fill('\0');
-    std::copy_n(name.begin(), std::min(name.size(), record.name.size() - 1), record.name.begin());
-    return {slot, word.generation};
+  for (const bool any : {false, true}) {
+    for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+      if (!any && records_[slot].objects.load() != 0) continue;
+      if (const std::optional<Tag> tag = try_reserve(slot, holder, role, name)) return *tag;
+    }
   }
   throw SharedMemoryFull(fmt::format(
       "the family has {} processes already, which is the most: join or close some", kSlots));
