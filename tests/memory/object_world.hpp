@@ -18,7 +18,7 @@ struct ObjectMemory {
   detail::ObjectTableHeader<A> header;
   std::array<A<std::uint32_t>, 16> slots;
   std::array<A<std::uint32_t>, Capacity> payloads;  // large ones that are taken
-  std::array<A<std::uint32_t>, 16> dead;            // tags
+  std::array<std::atomic<std::uint32_t>, 16> dead;  // tags; facts of the kernel, not steps
 };
 
 template <template <class> class A, std::uint32_t Capacity>
@@ -33,7 +33,11 @@ class ObjectTestWorld {
   explicit ObjectTestWorld(Memory& memory) : memory_(&memory) {}
 
   Atom<std::uint32_t>& slot(Tag tag) const { return memory_->slots[tag.slot()]; }
-  bool dead(Tag tag) const { return memory_->dead[tag.slot()].load() == tag.bits(); }
+  /// As every process that had the slot before the one that was buried last.
+  bool dead(Tag tag) const {
+    const Tag last = Tag::from_bits(memory_->dead[tag.slot()].load());
+    return tag.generation() <= last.generation();
+  }
   void bury(Tag tag) const { memory_->dead[tag.slot()].store(tag.bits()); }
   void grow(std::uint32_t, std::uint32_t) const {}
   void take_payload(Entry& entry, std::uint32_t index, std::size_t, std::size_t capacity) const {
