@@ -49,6 +49,11 @@ class Member {
   };
   [[nodiscard]] Glance look() const;
   void sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const;
+  /// The same, and ends when one of `holders` dies (as many as there is room for; the watchdog
+  /// announces the others). Returns at once when one is dead already. The kernel tells a death to
+  /// one sleeper only: that one announces it, so that all hear of it.
+  void sleep(Glance glance, std::span<const FutexWord> words, std::span<const Tag> holders,
+             Deadline deadline) const;
 
   /// A process watches the family and announces deaths.
   [[nodiscard]] bool watched() const;
@@ -60,7 +65,8 @@ class Member {
   static std::shared_ptr<Member>& the_member() noexcept;
   /// From now on this process is the participant `tag`. False if that is not wanted any more.
   bool join_as(Tag tag);
-  /// Lets go of the life word, once: from then on the others take this process for gone.
+  /// Lets go of the life word, once: from then on the others take this process for gone, and its
+  /// threads have no tags any more.
   void leave() noexcept;
 
  private:

@@ -68,7 +68,7 @@ struct ObjectWord {
 template <template <class> class Atom = std::atomic>
 struct alignas(64) ObjectEntry {
   static constexpr std::size_t kInlineBytes = 64;
-  static constexpr std::size_t kHolderWords = (std::size_t{1} << Tag::kSlotBits) / 64;
+  static constexpr std::size_t kHolderWords = Tag::kProcessSlots / 64;
 
   Atom<std::uint64_t> word;        // ObjectWord
   ObjectType type;                 // written while `making`, as all below

@@ -30,8 +30,9 @@ struct Layout {
       : granule_bytes(std::max(kSmallestGranule, bytes / kMostGranules)) {
     const std::size_t page = page_size();
     lives_at = page;  // pages of their own: see LifeMutex
-    records_at = round_up(lives_at + Registry::kSlots * sizeof(Life), page);
-    directory_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
+    records_at = round_up(lives_at + Tag::kSlots * sizeof(Life), page);
+    threads_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
+    directory_at = round_up(threads_at + sizeof(ThreadTable), page);
     objects_at = round_up(directory_at + bytes / granule_bytes * sizeof(std::uint64_t), page);
     data_at = round_up(objects_at + bytes / kObjectsShare, granule_bytes);
     most_objects = static_cast<std::uint32_t>((data_at - objects_at) / sizeof(ObjectEntry<>));
@@ -39,6 +40,7 @@ struct Layout {
   std::uint64_t granule_bytes;
   std::uint64_t lives_at;
   std::uint64_t records_at;
+  std::uint64_t threads_at;
   std::uint64_t directory_at;
   std::uint64_t objects_at;
   std::uint64_t data_at;
@@ -79,7 +81,8 @@ Segment::Segment(Fd file, Mapping mapping)
       mapping_(std::move(mapping)),
       data_at_(Layout(mapping_.size()).data_at),
       registry_(reinterpret_cast<Life*>(at(Layout(mapping_.size()).lives_at)),
-                reinterpret_cast<Record*>(at(Layout(mapping_.size()).records_at))),
+                reinterpret_cast<Record*>(at(Layout(mapping_.size()).records_at)),
+                reinterpret_cast<ThreadTable*>(at(Layout(mapping_.size()).threads_at))),
       extents_(
           at(data_at_),
           reinterpret_cast<std::atomic<std::uint64_t>*>(at(Layout(mapping_.size()).directory_at)),

@@ -17,7 +17,7 @@ namespace brood::detail {
 /// can see it; afterwards only the atomics change.
 struct alignas(64) SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31304444'4F4F5242;  // "BROODD01"
-  static constexpr std::uint32_t kLayoutVersion = 1;
+  static constexpr std::uint32_t kLayoutVersion = 2;
 
   std::uint64_t magic;
   std::uint32_t layout_version;
@@ -45,9 +45,9 @@ static_assert(sizeof(SegmentHeader) == 128);
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, the directory of extents, the descriptors of objects,
-/// then data. Everything is found by offsets, as processes may map it at different addresses. It is
-/// gone when the last process that maps it is gone.
+/// Header, life words, participant records, slots of threads, the directory of extents, the
+/// descriptors of objects, then data. Everything is found by offsets, as processes may map it at
+/// different addresses. It is gone when the last process that maps it is gone.
 class Segment {
  public:
   /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.
