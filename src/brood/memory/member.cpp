@@ -27,7 +27,8 @@ std::shared_ptr<Member>& Member::the_member() noexcept {
 
 std::shared_ptr<Member> Member::current() noexcept { return the_member(); }
 
-Member::Member(Segment segment) : segment_(std::move(segment)) {}
+Member::Member(Segment segment)
+    : segment_(std::move(segment)), objects_(segment_), handles_(*this) {}
 
 Member::~Member() { leave(); }
 
@@ -37,10 +38,14 @@ bool Member::join_as(Tag tag) {
   self_ = Tag();
   if (!registry().join(tag, current_pid())) return false;
   self_ = tag;
+  pid_ = current_pid();
   ThisThread::joined(tag);
+  handles_.begin_as(tag);
   heap_ = std::make_unique<Heap>(segment_, self_);
   return true;
 }
+
+bool Member::is_this_process() const noexcept { return current_pid() == pid_; }
 
 void Member::leave() noexcept {
   if (self_.none() || !registry().alive(self_)) return;

@@ -4,7 +4,9 @@
 #include <memory>
 #include <span>
 
+#include <brood/memory/handle.hpp>
 #include <brood/memory/heap.hpp>
+#include <brood/memory/objects.hpp>
 #include <brood/memory/segment.hpp>
 #include <brood/platform/futex.hpp>
 
@@ -30,6 +32,11 @@ class Member {
   [[nodiscard]] Segment& segment() { return segment_; }
   [[nodiscard]] Registry& registry() { return segment_.registry(); }
   [[nodiscard]] Heap& heap() { return *heap_; }
+  [[nodiscard]] Objects& objects() { return objects_; }
+  /// What this process holds of them.
+  [[nodiscard]] HandleTable& handles() { return handles_; }
+  /// False in a copy that somebody made by fork(2) and that is no member.
+  [[nodiscard]] bool is_this_process() const noexcept;
   /// The tag of this process; changes when a copy of it becomes a child.
   [[nodiscard]] Tag self() const { return self_; }
 
@@ -68,7 +75,10 @@ class Member {
  private:
   Segment segment_;
   Tag self_;
+  int pid_ = 0;
   std::unique_ptr<Heap> heap_;
+  Objects objects_;
+  HandleTable handles_;
 };
 
 }  // namespace brood::detail

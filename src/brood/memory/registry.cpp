@@ -25,7 +25,8 @@ Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
   const auto lap = [](RecordWord word) {
     return word.generation == Tag::kMaxGeneration ? 0 : word.generation / kLap;
   };
-  for (;;) {
+  // First those in which nothing of the last process may be found.
+  for (bool any = false;;) {
     std::uint32_t slot = kSlots;
     std::uint64_t old = 0;
     RecordWord word;
@@ -33,6 +34,7 @@ Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
       const std::uint64_t seen = records_[s].word.load();
       const RecordWord candidate = RecordWord::unpack(seen);
       if (candidate.state != RecordState::free) continue;
+      if (!any && records_[s].objects.load() != 0) continue;
       if (slot == kSlots || lap(candidate) < lap(word)) {
         slot = s;
         old = seen;
@@ -40,7 +42,11 @@ Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
       }
       if (lap(word) == 0) break;
     }
-    if (slot == kSlots) break;
+    if (slot == kSlots && any) break;
+    if (slot == kSlots) {
+      any = true;
+      continue;
+    }
     Record& record = records_[slot];
     word.state = RecordState::reserved;
     word.generation = word.generation == Tag::kMaxGeneration ? 1 : word.generation + 1;

@@ -63,6 +63,7 @@ struct alignas(64) Record {
   std::uint32_t role;                   // Role
   std::uint32_t parent;                 // Tag of the starter
   std::uint32_t dies_with_parent;       // 1 for daemons and pool workers
+  std::atomic<std::uint32_t> objects;   // ObjectSlot: whose bits stand in the table of objects
   std::uint64_t start_at;               // offset and size of what it shall run
   std::uint64_t start_bytes;
   std::array<char, kNameBytes> name;  // NUL-terminated
@@ -123,7 +124,8 @@ class Registry {
   Registry(Life* lives, Record* records, ThreadTable* threads = nullptr)
       : lives_(lives), records_(records), threads_(threads) {}
 
-  /// Takes a free record for a process that `holder` will start; its fields are reset. Throws
+  /// Takes a free record for a process that `holder` will start; its fields are reset. Not one of
+  /// which the last process may still be found in shared objects, unless there is no other. Throws
   /// SharedMemoryFull when all are taken.
   Tag reserve(Tag holder, Role role, std::string_view name);
   /// The child itself: from now on its life is watched. False when it is not expected any more (its
@@ -162,6 +164,16 @@ class Registry {
   /// Lets go of the life word, in order.
   void leave(Tag tag) noexcept;
   [[nodiscard]] std::string name(Tag tag) const;
+
+  /// Calls `visit(tag)` for every process that may still be found in shared objects.
+  template <class Visit>
+  void for_each_in_objects(Visit visit) const {
+    for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+      if (RecordWord::unpack(records_[slot].word.load()).generation == 0) break;
+      const Tag tag = Tag::from_bits(records_[slot].objects.load());
+      if (!tag.none()) visit(tag);
+    }
+  }
 
   /// Calls `visit(tag, word)` for every record that is not free.
   template <class Visit>
