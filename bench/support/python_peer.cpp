@@ -51,6 +51,18 @@ def run_value(pool, n):
         process.join()
     assert value.value == 2 * n
 
+def run_lock(pool, n):
+    lock = multiprocessing.RLock()
+    for _ in range(n):
+        lock.acquire()
+        lock.release()
+
+def run_event(pool, n):
+    event = multiprocessing.Event()
+    for _ in range(n):
+        event.set()
+        event.clear()
+
 if __name__ == '__main__':
     multiprocessing.set_start_method('fork')
     with multiprocessing.Pool(2) as pool:
