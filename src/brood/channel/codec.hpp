@@ -20,6 +20,7 @@
 #include <brood/channel/codec_shared_memory.hpp>
 #include <brood/channel/codec_values.hpp>
 #include <brood/channel/function_pointer.hpp>
+#include <brood/channel/handle_codec.hpp>
 #include <brood/channel/sendable.hpp>
 #include <brood/errors.hpp>
 

@@ -86,6 +86,8 @@ void ChildProcess::start() {
     own_child_ = launched.own_child;
     pid_ = launched.pid;
   } catch (...) {
+    // What a fork would have held; before the record, and so its place in the bitmaps, is another's.
+    family_->objects().release_all(tag, family_->self());
     registry.free(tag);
     family_->heap().free(std::exchange(start_block_, {}));
     throw;
@@ -102,7 +104,7 @@ bool ChildProcess::started() const {
 
 void ChildProcess::finish(ExitCode code) {
   exit_code_ = code;
-  family_->registry().free(tag_);
+  if (!spec_.keeps_record) family_->registry().free(tag_);
   family_->forget_child(tag_);
   free_blocks();
 }
@@ -110,6 +112,7 @@ void ChildProcess::finish(ExitCode code) {
 void ChildProcess::free_blocks() {
   family_->heap().free(std::exchange(start_block_, {}));
   family_->heap().free(std::exchange(spec_.payload, {}));
+  spec_.kept.clear();
 }
 
 bool ChildProcess::settle() {
