@@ -72,14 +72,14 @@ class ShareableList {
   using Options = ShareableListOptions;
 
   ShareableList(std::initializer_list<Value> values, const Options& options = {})
-      : ShareableList(std::span(values.begin(), values.size()), options) {}
+      : ShareableList(make({values.begin(), values.size()}, options)) {}
   /// Of a range of what converts to Value.
   template <std::ranges::input_range Range>
     requires(std::convertible_to<std::ranges::range_reference_t<Range>, Value> &&
              !std::same_as<std::remove_cvref_t<Range>, ShareableList> &&
              !std::convertible_to<Range, std::string_view>)
   explicit ShareableList(Range&& range, const Options& options = {})
-      : ShareableList(collect(range), options) {}
+      : ShareableList(make(collect(range), options)) {}
 
   static ShareableList attach(std::string_view name);
 
@@ -136,9 +136,7 @@ class ShareableList {
 
  private:
   friend struct detail::SharedMemoryAccess;
-  ShareableList(std::span<const Value> values, const Options& options);
-  ShareableList(const std::vector<Value>& values, const Options& options)
-      : ShareableList(std::span<const Value>(values), options) {}
+  static SharedMemory make(std::span<const Value> values, const Options& options);
   explicit ShareableList(SharedMemory memory);
 
   template <class Range>
