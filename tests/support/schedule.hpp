@@ -192,6 +192,13 @@ class Schedule {
     }
   }
 
+  /// Lets another fiber run first, if one can.
+  static void yield() {
+    Schedule& self = *current_schedule();
+    self.preempted_ = true;
+    self.leave_fiber(*self.running_);
+  }
+
   /// Ends the calling fiber's turn until `ready` says true. It must not change anything.
   static void wait_until(std::function<bool()> ready) {
     Schedule& self = *current_schedule();

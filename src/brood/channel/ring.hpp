@@ -193,7 +193,7 @@ class Ring {
   [[nodiscard]] std::uint64_t size() const;
   [[nodiscard]] bool full() const { return !has_room(header_->tail.load()); }
   [[nodiscard]] std::uint64_t limit() const { return header_->limit; }
-  /// What others hold: taken or leased, not released.
+  /// Messages taken or leased, not released, and those that came back.
   struct Holds {
     std::size_t mine = 0;
     std::size_t others = 0;

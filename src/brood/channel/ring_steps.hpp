@@ -149,6 +149,7 @@ RingStep Ring<Machine>::claim(Tag me, std::span<Held> out, std::size_t& got) con
       word = make(place.lap, kFree, 0, 0);
       if (!place.slot->word.compare_exchange_strong(word, mine)) break;
       out[got] = {place.slot, position + got, mine};
+      place.slot->deliveries = 0;
       if (++got == out.size() || !has_room(position + got)) break;
       place = place_of(position + got);
     } while (place.ring == first.ring);
@@ -249,7 +250,8 @@ RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool
     if (go_beyond(first.ring, position)) continue;
     const Holds held = holds(me);
     if (header_->late.load() != header_->late_done.load()) continue;
-    // Nothing is left and nothing will be put; but what others hold may come back.
+    // Nothing will be put, but what others hold may come back. SUBTLE: or has come back, and `late` is
+    // about to be bumped. A message never changes its slot, so the look missed none.
     return held.others == 0 || held.mine != 0 ? RingStep::closed : RingStep::pended;
   }
 }
@@ -263,13 +265,16 @@ std::size_t Ring<Machine>::take_late(Tag me, std::span<Held> out, bool lease) co
     Slot* const slots = slots_of(k);
     for (std::size_t i = 0; i != std::size_t{1} << bits_of(k); ++i) {
       std::uint64_t word = slots[i].word.load();
-      if (state_of(word) != kReady || Tag::from_bits(word).bits() != kMark) continue;
-      const std::uint64_t mine = with(word, lease ? kLeased : kTaking, me.bits());
-      const std::uint64_t position = position_of(k, i, lap_of(word));
-      if (!slots[i].word.compare_exchange_strong(word, mine)) continue;
-      out[got] = {slots + i, position, mine};
-      if (slots[i].deliveries != UINT8_MAX) ++slots[i].deliveries;
-      if (++got == out.size()) return got;
+      // Again when a STOP comes in between: what is passed over here may not be looked for again.
+      while (state_of(word) == kReady && Tag::from_bits(word).bits() == kMark) {
+        const std::uint64_t mine = with(word, lease ? kLeased : kTaking, me.bits());
+        const std::uint64_t position = position_of(k, i, lap_of(word));
+        if (!slots[i].word.compare_exchange_strong(word, mine)) continue;
+        out[got] = {slots + i, position, mine};
+        if (slots[i].deliveries != UINT8_MAX) ++slots[i].deliveries;
+        if (++got == out.size()) return got;
+        break;
+      }
     }
   }
   if (got == 0) header_->late_done.store(late);
@@ -283,7 +288,8 @@ auto Ring<Machine>::holds(Tag me) const -> Holds {
     const Slot* const slots = slots_of(k);
     for (std::size_t i = 0; i != std::size_t{1} << bits_of(k); ++i) {
       const std::uint64_t word = slots[i].word.load();
-      if (state_of(word) != kTaking && state_of(word) != kLeased) continue;
+      const State state = state_of(word);
+      if (state != kTaking && state != kLeased && state != kReady) continue;
       ++(Tag::from_bits(word) == me ? holds.mine : holds.others);
     }
   }
@@ -302,8 +308,8 @@ std::uint64_t Ring<Machine>::change(const Held& held, State state) const {
 
 template <class Machine>
 void Ring<Machine>::release(const Held& held) const {
-  held.slot->kind = kNoMessage;
-  held.slot->deliveries = 0;
+  // NOTE: before the commit nothing of the message may change: it may be given to another.
+  if (state_of(held.word) == kDone) held.slot->kind = kNoMessage;
   if (state_of(held.word) == kLeased) {
     std::uint64_t word = held.word;  // STOP may come in between
     while (!held.slot->word.compare_exchange_strong(word, freed(word))) {
@@ -438,7 +444,6 @@ void Ring<Machine>::recover(Tag me, std::uint32_t epoch, const Dead& dead,
       if (slot.kind != kNoMessage) clean(slot);
       const Held held{&slot, position_of(k, i, lap_of(word)), mine};
       if (state == kClaimed) {
-        slot.deliveries = 0;
         abandon(held);
       } else {
         release(held);
