@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include <brood/channel/arena_sink.hpp>
+#include <brood/channel/heap_sink.hpp>
 #include <brood/channel/callable.hpp>
 #include <brood/channel/codec.hpp>
 #include <brood/channel/thunk.hpp>
@@ -76,7 +76,7 @@ class Process {
     const Function function(std::forward<F>(f));
     const Arguments arguments(std::forward<Args>(args)...);
     const auto family = detail::Family::require();
-    detail::ArenaSink sink(family->arena());
+    detail::HeapSink sink(family->heap());
     detail::encode_callable(sink, function);
     detail::encode(sink, arguments);
     const std::size_t bytes = sink.written();

@@ -9,36 +9,20 @@
 
 namespace brood::detail {
 
-// First fit, granule by granule. When a granule in the middle is somebody's, those taken so far
-// are given back and the search goes on behind it.
-Extent Extents::find_run(std::size_t wanted, std::uint64_t mine) noexcept {
-  std::size_t run = 0;
-  for (std::size_t i = 0; i < granules_; ++i) {
-    // Raised before the granule is taken: what lies above the mark is free, whoever is killed.
-    std::uint64_t mark = high_water_->load(std::memory_order_seq_cst);
-    while (mark <= i && !high_water_->compare_exchange_weak(mark, i + 1)) continue;
-    std::uint64_t free = 0;
-    // acquire: pairs with the release in release(), so that the last holder's writes are over.
-    if (directory_[i].load(std::memory_order_relaxed) == 0 &&
-        directory_[i].compare_exchange_strong(free, mine, std::memory_order_acquire)) {
-      if (++run < wanted) continue;
-      return {data_ + (i + 1 - wanted) * granule_bytes_, wanted * granule_bytes_};
-    }
-    for (; run > 0; --run) directory_[i - run].store(0, std::memory_order_release);
-  }
-  for (; run > 0; --run) directory_[granules_ - run].store(0, std::memory_order_release);
-  return {};
-}
-
 Extent Extents::allocate(std::size_t bytes, Tag owner, std::uint32_t group) {
   const std::size_t wanted =
       std::max<std::size_t>(1, bytes / granule_bytes_ + (bytes % granule_bytes_ != 0 ? 1 : 0));
   // Two searches can spoil each other's run; that both fail again and again is not to be expected.
   constexpr int kAttempts = 4;
   for (int i = 0; i < kAttempts && wanted <= granules_; ++i) {
-    const Extent found = find_run(wanted, word_of(owner, group));
-    if (found.data != nullptr) return found;
+    const std::size_t first =
+        take_run(directory_, granules_, *high_water_, wanted, granule_word(owner, group), 0);
+    if (first != kNoRun) return {data_ + first * granule_bytes_, wanted * granule_bytes_};
   }
+  refuse(bytes);
+}
+
+void Extents::refuse(std::size_t bytes) const {
   throw SharedMemoryFull(
       fmt::format("no {} bytes in one piece are left of the family's {} MiB of shared memory ({} "
                   "MiB are in use): fetch results sooner, or pass less at once",
@@ -51,7 +35,7 @@ void Extents::release(Extent extent, Tag owner, std::uint32_t group, bool discar
   // Discard before the words are freed: afterwards the pages may be somebody else's.
   if (discard) discard_pages(extent.data, extent.bytes);
   for (std::size_t i = first; i < first + count; ++i) {
-    std::uint64_t expected = word_of(owner, group);
+    std::uint64_t expected = granule_word(owner, group);
     directory_[i].compare_exchange_strong(expected, 0, std::memory_order_release);
   }
 }
@@ -68,9 +52,9 @@ std::size_t Extents::release_all(Tag dead, Tag by) noexcept {
   std::size_t freed = 0;
   for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
     std::uint64_t word = directory_[i].load(std::memory_order_relaxed);
-    if (word == 0 || Tag::from_bits(word) != dead) continue;
-    // acquire, release: as in find_run() and release().
-    if (!directory_[i].compare_exchange_strong(word, word_of(by, kRecovering),
+    if (Tag::from_bits(word) != dead || group_of(word) >= kHeapGroups) continue;
+    // acquire, release: as in take_run() and release().
+    if (!directory_[i].compare_exchange_strong(word, granule_word(by, kRecovering),
                                                std::memory_order_acquire)) {
       continue;
     }
@@ -84,9 +68,9 @@ std::size_t Extents::release_all(Tag dead, Tag by) noexcept {
 std::size_t Extents::release_group(Tag owner, std::uint32_t group) noexcept {
   std::size_t freed = 0;
   for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
-    if (directory_[i].load(std::memory_order_relaxed) != word_of(owner, group)) continue;
+    if (directory_[i].load(std::memory_order_relaxed) != granule_word(owner, group)) continue;
     discard_pages(data_ + i * granule_bytes_, granule_bytes_);
-    directory_[i].store(0, std::memory_order_release);  // pairs with the acquire in find_run()
+    directory_[i].store(0, std::memory_order_release);  // pairs with the acquire in take_run()
     freed += granule_bytes_;
   }
   return freed;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <brood/memory/granule_run.hpp>
 #include <brood/memory/tag.hpp>
 
 namespace brood::detail {
@@ -19,6 +20,7 @@ struct Extent {
 /// One word per granule says who holds it: {group 32 | tag 28}, 0 when it is free. It changes hands
 /// by one compare-and-swap, so at any instant every granule is free or somebody's, and what a dead
 /// process held is found by reading the directory. Any process may allocate and release at once.
+/// Granules in the groups of the heap are in the same directory, and HeapBoard's business.
 ///
 /// Killed while allocating: the granules taken so far carry the tag of the dead. Killed while
 /// releasing: those not yet released do. Either way release_all() of the dead's tag frees them, and
@@ -38,33 +40,33 @@ class Extents {
   [[nodiscard]] std::size_t granule_bytes() const { return granule_bytes_; }
   [[nodiscard]] std::size_t total_bytes() const { return granules_ * granule_bytes_; }
 
-  /// At least `bytes` in one piece, held by `owner` in its `group` (owner's own numbering, to
-  /// release several at once). Pages come on first touch or by populate_pages. Contents: whatever
-  /// was there. Throws SharedMemoryFull.
+  /// At least `bytes` in one piece, held by `owner` in its `group` (owner's own numbering below
+  /// kRecovering, to release several at once). Pages come on first touch or by populate_pages.
+  /// Contents: whatever was there. Throws SharedMemoryFull.
   Extent allocate(std::size_t bytes, Tag owner, std::uint32_t group);
 
   /// Gives it back; its pages go back to the system if `discard`. Only by who holds it.
   void release(Extent extent, Tag owner, std::uint32_t group, bool discard) noexcept;
 
-  /// Frees what the dead left; `by` is the caller. Any number may run it at once, be killed, and
-  /// run it again: what a caller was at then carries its own tag. Returns bytes.
+  /// Frees what the dead left, but for the heap's; `by` is the caller. Any number may run it at
+  /// once, be killed, and run it again: what a caller was at then carries its own tag. Returns
+  /// bytes.
   std::size_t release_all(Tag dead, Tag by) noexcept;
   /// Frees all that the caller holds in `group`. Returns bytes.
   std::size_t release_group(Tag owner, std::uint32_t group) noexcept;
 
-  /// Bytes held by anybody, or by `owner`.
+  /// Says that `bytes` are not to be had, and how full it is.
+  [[noreturn]] void refuse(std::size_t bytes) const;
+
+  /// Bytes held by anybody, or by `owner`, the heap's included.
   [[nodiscard]] std::size_t used_bytes() const noexcept;
   [[nodiscard]] std::size_t used_bytes(Tag owner) const noexcept;
 
  private:
   /// Granules that are being recovered from the dead.
-  static constexpr std::uint32_t kRecovering = UINT32_MAX;
+  static constexpr std::uint32_t kRecovering = kHeapGroups - 1;
 
-  static constexpr std::uint64_t word_of(Tag owner, std::uint32_t group) {
-    return std::uint64_t{group} << 32U | owner.bits();
-  }
   [[nodiscard]] std::size_t taken_below() const noexcept;
-  Extent find_run(std::size_t wanted, std::uint64_t mine) noexcept;
 
   std::byte* data_;
   std::atomic<std::uint64_t>* directory_;

@@ -31,12 +31,12 @@ Member::Member(Segment segment) : segment_(std::move(segment)) {}
 Member::~Member() { leave(); }
 
 bool Member::join_as(Tag tag) {
-  // The arena of the process that this one is a copy of: its blocks are that one's.
-  if (arena_) arena_->abandon();
+  // The heap of the process that this one is a copy of: its blocks are that one's.
+  if (heap_) heap_->abandon();
   self_ = Tag();
   if (!registry().join(tag, current_pid())) return false;
   self_ = tag;
-  arena_ = std::make_unique<Arena>(segment_, self_);
+  heap_ = std::make_unique<Heap>(segment_, self_);
   return true;
 }
 

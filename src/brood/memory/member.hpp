@@ -4,13 +4,13 @@
 #include <memory>
 #include <span>
 
-#include <brood/memory/arena.hpp>
+#include <brood/memory/heap.hpp>
 #include <brood/memory/segment.hpp>
 #include <brood/platform/futex.hpp>
 
 namespace brood::detail {
 
-/// This process as a member of its family: the shared segment, its own tag and arena, and a way to
+/// This process as a member of its family: the shared segment, its own tag and heap, and a way to
 /// sleep that no death outlasts. All that layers below `process` need to know of the family.
 ///
 /// There is one per process, made and ended by the layer `process` (see Family, which is the only
@@ -29,7 +29,7 @@ class Member {
 
   [[nodiscard]] Segment& segment() { return segment_; }
   [[nodiscard]] Registry& registry() { return segment_.registry(); }
-  [[nodiscard]] Arena& arena() { return *arena_; }
+  [[nodiscard]] Heap& heap() { return *heap_; }
   /// The tag of this process; changes when a copy of it becomes a child.
   [[nodiscard]] Tag self() const { return self_; }
 
@@ -59,7 +59,7 @@ class Member {
  private:
   Segment segment_;
   Tag self_;
-  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Heap> heap_;
 };
 
 }  // namespace brood::detail

@@ -31,12 +31,18 @@ struct Layout {
     lives_at = page;  // pages of their own: see LifeMutex
     records_at = round_up(lives_at + Registry::kSlots * sizeof(Life), page);
     directory_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
-    data_at = round_up(directory_at + bytes / granule_bytes * sizeof(std::uint64_t), granule_bytes);
+    const std::size_t granules = bytes / granule_bytes;  // fewer, as the tables take some
+    notes_at = round_up(directory_at + granules * sizeof(std::uint64_t), page);
+    states_at = round_up(notes_at + granules * sizeof(PageNote<std::atomic>), page);
+    data_at =
+        round_up(states_at + bytes / HeapBoard<>::kUnit * sizeof(std::uint32_t), granule_bytes);
   }
   std::uint64_t granule_bytes;
   std::uint64_t lives_at;
   std::uint64_t records_at;
   std::uint64_t directory_at;
+  std::uint64_t notes_at;
+  std::uint64_t states_at;
   std::uint64_t data_at;
 };
 
@@ -79,7 +85,18 @@ Segment::Segment(Fd file, Mapping mapping)
           at(data_at_),
           reinterpret_cast<std::atomic<std::uint64_t>*>(at(Layout(mapping_.size()).directory_at)),
           (mapping_.size() - data_at_) / Layout(mapping_.size()).granule_bytes,
-          Layout(mapping_.size()).granule_bytes, header().high_water) {}
+          Layout(mapping_.size()).granule_bytes, header().high_water),
+      heap_tables_{
+          .directory = reinterpret_cast<std::atomic<std::uint64_t>*>(
+              at(Layout(mapping_.size()).directory_at)),
+          .high_water = &header().high_water,
+          .states =
+              reinterpret_cast<std::atomic<std::uint32_t>*>(at(Layout(mapping_.size()).states_at)),
+          .notes = reinterpret_cast<PageNote<std::atomic>*>(at(Layout(mapping_.size()).notes_at)),
+          .granules = extents_.total_bytes() / extents_.granule_bytes(),
+          .units = extents_.granule_bytes() / HeapBoard<>::kUnit,
+          .data = at(data_at_)},
+      heap_(heap_tables_) {}
 
 Segment Segment::create() {
   Reserved reserved = reserve();

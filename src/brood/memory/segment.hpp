@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <brood/memory/extents.hpp>
+#include <brood/memory/heap_board.hpp>
 #include <brood/memory/registry.hpp>
 #include <brood/platform/fd.hpp>
 #include <brood/platform/futex.hpp>
@@ -16,7 +17,7 @@ namespace brood::detail {
 /// can see it; afterwards only the atomics change.
 struct alignas(64) SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31304444'4F4F5242;  // "BROODD01"
-  static constexpr std::uint32_t kLayoutVersion = 1;
+  static constexpr std::uint32_t kLayoutVersion = 2;
 
   std::uint64_t magic;
   std::uint32_t layout_version;
@@ -25,7 +26,7 @@ struct alignas(64) SegmentHeader {
   std::uint64_t lives_at;  // offsets of the parts
   std::uint64_t records_at;
   std::uint64_t directory_at;
-  std::uint64_t data_at;
+  std::uint64_t data_at;  // the tables of HeapBoard lie between the directory and the data
   std::uint64_t granule_bytes;
   /// Grows at every birth and death. Every sleep in the family also watches it.
   alignas(64) std::atomic<std::uint32_t> death_epoch;
@@ -41,7 +42,8 @@ static_assert(sizeof(SegmentHeader) == 128);
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, the directory of extents, then data. Everything is
+/// Header, life words, participant records, the directory of extents, notes and block states of the
+/// heap, then data. Everything is
 /// found by offsets, as processes may map it at different addresses. It is gone when the last
 /// process that maps it is gone.
 class Segment {
@@ -60,6 +62,9 @@ class Segment {
   [[nodiscard]] Registry& registry() { return registry_; }
   [[nodiscard]] const Registry& registry() const { return registry_; }
   [[nodiscard]] Extents& extents() { return extents_; }
+  /// The shared part of the heap; to allocate, see Heap.
+  [[nodiscard]] HeapBoard<>& heap() { return heap_; }
+  [[nodiscard]] const HeapBoard<>::Tables& heap_tables() const { return heap_tables_; }
 
   [[nodiscard]] std::size_t size() const { return mapping_.size(); }
   /// The offset of an address within it, and back. An offset from elsewhere is checked: throws
@@ -78,6 +83,8 @@ class Segment {
   std::uint64_t data_at_;
   Registry registry_;
   Extents extents_;
+  HeapBoard<>::Tables heap_tables_;
+  HeapBoard<> heap_;
 };
 
 /// Announces a birth or death: whoever sleeps in the family looks again at what it waits for.

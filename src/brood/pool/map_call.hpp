@@ -58,18 +58,18 @@ struct MapResult<true, F, std::tuple<Ts...>> : MapResult<false, F, Ts...> {};
 /// Writes one argument of all items into shared memory.
 template <class T, std::ranges::input_range Range>
 void write_column(PoolCore& core, PoolJob& job, Column& column, Range& range, std::size_t items) {
-  Arena& arena = core.arena();
+  Heap& heap = core.heap();
   const auto keep = [&](Block block) {
     job.blocks.push_back(block);
     return block.data;
   };
   if constexpr (is_count_of<std::remove_cvref_t<Range>, T>) {
-    auto* first = keep(arena.allocate(sizeof(T)));
+    auto* first = keep(heap.allocate(sizeof(T)));
     const T value = *std::ranges::begin(range);
     std::memcpy(first, &value, sizeof(T));
     column = {.kind = Column::kCount, .reserved = 0, .at = core.segment().offset_of(first)};
   } else if constexpr (is_bytewise<T>) {
-    auto* array = keep(arena.allocate(items * sizeof(T)));
+    auto* array = keep(heap.allocate(items * sizeof(T)));
     column = {.kind = Column::kArray, .reserved = 0, .at = core.segment().offset_of(array)};
     if constexpr (std::ranges::contiguous_range<Range> &&
                   std::is_same_v<std::ranges::range_value_t<Range>, T>) {
@@ -81,9 +81,9 @@ void write_column(PoolCore& core, PoolJob& job, Column& column, Range& range, st
       }
     }
   } else {
-    auto* index = reinterpret_cast<Encoded*>(keep(arena.allocate(items * sizeof(Encoded))));
+    auto* index = reinterpret_cast<Encoded*>(keep(heap.allocate(items * sizeof(Encoded))));
     column = {.kind = Column::kEncoded, .reserved = 0, .at = core.segment().offset_of(index)};
-    ArenaSink sink(arena);
+    HeapSink sink(heap);
     auto at = std::ranges::begin(range);
     for (std::size_t i = 0; i < items; ++i, ++at) {
       const std::size_t before = sink.written();
@@ -129,7 +129,7 @@ class MapCall {
     JobHeader& header = *job_->header;
     header.function = thunk_id<&run_map<F, R, Spread, Ts...>, ThunkKind::map>();
     {
-      ArenaSink sink(core_->arena());
+      HeapSink sink(core_->heap());
       encode_callable(sink, function);
       header.callable_bytes = sink.written();
       if (const Block block = sink.release(); !block.empty()) {
@@ -139,7 +139,7 @@ class MapCall {
         header.callable_at = core_->segment().offset_of(&header);  // nothing to read, but in bounds
       }
     }
-    const Block columns = core_->arena().allocate(sizeof...(Ts) * sizeof(Column));
+    const Block columns = core_->heap().allocate(sizeof...(Ts) * sizeof(Column));
     job_->blocks.push_back(columns);
     header.columns = sizeof...(Ts);
     header.columns_at = core_->segment().offset_of(columns.data);

@@ -41,13 +41,13 @@ constexpr std::size_t round_up(std::size_t value, std::size_t to) {
 PoolCore::PoolCore(PoolSetup setup)
     : family_(Family::require()), creator_(family_->self()), setup_(std::move(setup)) {
   if (setup_.name.empty()) setup_.name = "brood-worker";
-  control_block_ = arena().allocate(sizeof(PoolControl) + setup_.workers * sizeof(WorkerCell));
+  control_block_ = heap().allocate(sizeof(PoolControl) + setup_.workers * sizeof(WorkerCell));
   control_ = new (control_block_.data) PoolControl{};
   control_->slots = setup_.workers;
   control_->owner = creator_.bits();
   for (std::uint32_t i = 0; i < setup_.workers; ++i) new (control_->cells() + i) WorkerCell{};
   if (setup_.initializer && !setup_.initializer->bytes.empty()) {
-    initializer_block_ = arena().allocate(setup_.initializer->bytes.size());
+    initializer_block_ = heap().allocate(setup_.initializer->bytes.size());
     std::memcpy(initializer_block_.data, setup_.initializer->bytes.data(),
                 setup_.initializer->bytes.size());
   }
@@ -59,8 +59,8 @@ PoolCore::PoolCore(PoolSetup setup)
   } catch (...) {
     terminate();
     free_dead_groups();
-    arena().free(control_block_);
-    arena().free(initializer_block_);
+    heap().free(control_block_);
+    heap().free(initializer_block_);
     throw;
   }
 }
@@ -76,8 +76,8 @@ PoolCore::~PoolCore() {
   retired_.insert(retired_.end(), batches_.begin(), batches_.end());
   free_retired(true);
   free_dead_groups();
-  arena().free(control_block_);
-  arena().free(initializer_block_);
+  heap().free(control_block_);
+  heap().free(initializer_block_);
 }
 
 void PoolCore::require_here(const char* call) const {
@@ -111,12 +111,12 @@ std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t 
       round_up(errors_at + slots * sizeof(std::uint64_t), RangeBoard<>::kAlignment);
   const std::size_t board_bytes = RangeBoard<>::bytes_needed(items, slots);
   // One alignment more, as blocks are aligned to half of the board's.
-  const Block block = arena().allocate(board_at + board_bytes + RangeBoard<>::kAlignment);
+  const Block block = heap().allocate(board_at + board_bytes + RangeBoard<>::kAlignment);
   Block output;
   try {
-    if (output_bytes > 0) output = arena().allocate(std::size_t{items} * output_bytes);
+    if (output_bytes > 0) output = heap().allocate(std::size_t{items} * output_bytes);
   } catch (...) {
-    arena().free(block);
+    heap().free(block);
     throw;
   }
   auto address = round_up(reinterpret_cast<std::uintptr_t>(block.data), RangeBoard<>::kAlignment);
@@ -212,8 +212,8 @@ bool PoolCore::results_are_left() const {
 }
 
 void PoolCore::free_blocks(PoolJob& job) noexcept {
-  for (const Block& block : job.blocks) arena().free(block);
-  for (const auto& [item, block] : job.arguments) arena().free(block);
+  for (const Block& block : job.blocks) heap().free(block);
+  for (const auto& [item, block] : job.arguments) heap().free(block);
   job.blocks.clear();
   job.arguments.clear();
 }
@@ -431,7 +431,7 @@ PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> 
     if (call.size() <= record.inline_arguments.size()) {
       std::ranges::copy(call, record.inline_arguments.begin());
     } else {
-      const Block block = arena().allocate(call.size());
+      const Block block = heap().allocate(call.size());
       std::memcpy(block.data, call.data(), call.size());
       record.arguments.at = segment().offset_of(block.data);
       job.arguments.emplace(task.item, block);
@@ -473,7 +473,7 @@ void PoolCore::free_task(PoolJob& job, std::uint32_t item) noexcept {
   const bool has_result = state == ItemState::kValue || state == ItemState::kException;
   if (has_result && record.result.at != 0) consume(segment(), record.result);
   if (const auto found = job.arguments.find(item); found != job.arguments.end()) {
-    arena().free(found->second);
+    heap().free(found->second);
     job.arguments.erase(found);
   }
   --job.unreleased;

@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include <brood/channel/arena_sink.hpp>
+#include <brood/channel/heap_sink.hpp>
 #include <brood/cpu_count.hpp>
-#include <brood/memory/arena.hpp>
+#include <brood/memory/heap.hpp>
 #include <brood/platform/deadline.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/pool_job.hpp>
@@ -51,7 +51,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
 
   [[nodiscard]] Family& family() const { return *family_; }
   [[nodiscard]] Segment& segment() const { return family_->segment(); }
-  [[nodiscard]] Arena& arena() const { return family_->arena(); }
+  [[nodiscard]] Heap& heap() const { return family_->heap(); }
   [[nodiscard]] std::uint32_t workers() const { return setup_.workers; }
   [[nodiscard]] std::vector<int> worker_pids();
 

@@ -10,7 +10,7 @@
 
 #include <brood/channel/exception_data.hpp>
 #include <brood/errors.hpp>
-#include <brood/memory/arena.hpp>
+#include <brood/memory/heap.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/range_owner.hpp>
 

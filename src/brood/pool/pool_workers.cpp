@@ -44,7 +44,7 @@ void PoolCore::start_worker(std::uint32_t slot) {
       start.initializer_at = segment().offset_of(initializer_block_.data);
     }
   }
-  ArenaSink sink(arena());
+  HeapSink sink(heap());
   encode(sink, start);
   const std::size_t bytes = sink.written();
   member.process = std::make_unique<ChildProcess>(

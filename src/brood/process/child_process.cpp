@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include <brood/channel/arena_sink.hpp>
+#include <brood/channel/heap_sink.hpp>
 #include <brood/channel/codec.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/program.hpp>
@@ -67,7 +67,7 @@ void ChildProcess::start() {
       variables = environment();
       if (variables == family_->server_environment()) variables.reset();
     }
-    ArenaSink sink(family_->arena());
+    HeapSink sink(family_->heap());
     encode(sink, StartInfo{.function = spec_.function,
                            .default_method = static_cast<std::uint8_t>(get_start_method()),
                            .environment = std::move(variables),
@@ -87,7 +87,7 @@ void ChildProcess::start() {
     pid_ = launched.pid;
   } catch (...) {
     registry.free(tag);
-    family_->arena().free(std::exchange(start_block_, {}));
+    family_->heap().free(std::exchange(start_block_, {}));
     throw;
   }
   tag_ = tag;
@@ -108,8 +108,8 @@ void ChildProcess::finish(ExitCode code) {
 }
 
 void ChildProcess::free_blocks() {
-  family_->arena().free(std::exchange(start_block_, {}));
-  family_->arena().free(std::exchange(spec_.payload, {}));
+  family_->heap().free(std::exchange(start_block_, {}));
+  family_->heap().free(std::exchange(spec_.payload, {}));
 }
 
 bool ChildProcess::settle() {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include <brood/channel/thunk.hpp>
-#include <brood/memory/arena.hpp>
+#include <brood/memory/heap.hpp>
 #include <brood/platform/deadline.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/process/family.hpp>
@@ -17,7 +17,7 @@ namespace brood::detail {
 struct ChildSpec {
   std::string name;
   FunctionId function;  // a thunk of kind `process`
-  Block payload;        // what the thunk reads; of this process's arena; given back at the end
+  Block payload;        // what the thunk reads; of this process's heap; given back at the end
   std::size_t payload_bytes = 0;
   Role role = Role::process;
   bool dies_with_parent = false;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <brood/errors.hpp>
+#include <brood/memory/heap.hpp>
 #include <brood/process/family.hpp>
 
 namespace brood::detail {
@@ -151,6 +152,7 @@ bool Watchdog::clean_up_after(Tag dead) {
   });
   if (in_use) return false;
   family_.segment().extents().release_all(dead, family_.self());
+  Heap::recover(family_.segment(), dead, family_.self());
   return true;
 }
 

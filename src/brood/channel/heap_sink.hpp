@@ -5,17 +5,17 @@
 #include <utility>
 
 #include <brood/channel/bytes.hpp>
-#include <brood/memory/arena.hpp>
+#include <brood/memory/heap.hpp>
 
 namespace brood::detail {
 
-/// Encodes straight into shared memory: a block of the arena that grows.
-class ArenaSink final : public ByteSink {
+/// Encodes straight into shared memory: a block of the heap that grows.
+class HeapSink final : public ByteSink {
  public:
-  explicit ArenaSink(Arena& arena) : arena_(&arena) {}
-  ArenaSink(const ArenaSink&) = delete;
-  ArenaSink& operator=(const ArenaSink&) = delete;
-  ~ArenaSink() override { arena_->free(block_); }
+  explicit HeapSink(Heap& heap) : heap_(&heap) {}
+  HeapSink(const HeapSink&) = delete;
+  HeapSink& operator=(const HeapSink&) = delete;
+  ~HeapSink() override { heap_->free(block_); }
 
   /// The block with what was written; the caller frees it. Empty when nothing was.
   [[nodiscard]] Block release() { return std::exchange(block_, {}); }
@@ -23,15 +23,15 @@ class ArenaSink final : public ByteSink {
  private:
   void grow(std::size_t at_least) override {
     const std::size_t used = written();
-    Block larger = arena_->allocate(used + (at_least > used ? at_least : used) + kFirst);
+    Block larger = heap_->allocate(used + (at_least > used ? at_least : used) + kFirst);
     if (used > 0) std::memcpy(larger.data, block_.data, used);
-    arena_->free(block_);
+    heap_->free(block_);
     block_ = larger;
     set_buffer(block_.data, used, block_.bytes);
   }
 
   static constexpr std::size_t kFirst = 192;
-  Arena* arena_;
+  Heap* heap_;
   Block block_;
 };
 
