@@ -83,7 +83,7 @@ class Trial {
     schedule_.run(400'000);
     require(producers_left_ == 0 && consumers_left_ == 0,
             "nobody can go on: " + std::to_string(producers_left_) + " producers and " +
-                std::to_string(consumers_left_) + " consumers wait");
+                std::to_string(consumers_left_) + " consumers wait; " + RingPeek::show(ring_));
     judge();
   }
 

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 
 namespace brood::detail {
 
@@ -16,6 +17,27 @@ struct RingPeek {
   template <class Machine>
   static std::uint32_t state(const typename Ring<Machine>::Held& held) {
     return Ring<Machine>::state_of(held.slot->word.load());
+  }
+  /// All of it, for people.
+  template <class Machine>
+  static std::string show(const Ring<Machine>& ring) {
+    const auto& h = *ring.header_;
+    std::string text = "tail " + std::to_string(h.tail.load()) + " head " +
+                       std::to_string(h.head.load()) + " late " + std::to_string(h.late.load()) +
+                       "/" + std::to_string(h.late_done.load()) + " items " +
+                       std::to_string(h.items.load()) + " room " + std::to_string(h.room.load()) +
+                       " closing " + std::to_string(h.closing.load()) + " seen epoch " +
+                       std::to_string(h.seen_epoch.load());
+    for (std::uint32_t k = 0; k <= ring.last_ring(); ++k) {
+      text += "; ring " + std::to_string(k) + " from " + std::to_string(h.rings[k].base.load());
+      for (std::size_t i = 0; i != std::size_t{1} << ring.bits_of(k); ++i) {
+        const std::uint64_t word = ring.slots_of(k)[i].word.load();
+        text += " " + std::to_string(ring.lap_of(word)) + ":" +
+                std::to_string(ring.state_of(word)) + ((word & ring.kStop) != 0 ? "S" : "") + "(" +
+                std::to_string(Tag::from_bits(word).slot()) + ")";
+      }
+    }
+    return text;
   }
   template <class Machine>
   static Tag owner(const typename Ring<Machine>::Held& held) {

@@ -240,7 +240,8 @@ RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool
       if ((header_->items.load() & kWaiting) != 0) {
         place = place_of(position + got);
         word = place.slot->word.load();
-        if (lap_of(word) == place.lap && state_of(word) == kReady) wake(header_->items, 1);
+        const bool ready = lap_of(word) == place.lap && state_of(word) == kReady;
+        if (ready || stops(word, place.lap)) wake(header_->items, 1);
       }
       return RingStep::done;
     }
@@ -252,7 +253,10 @@ RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool
     if (header_->late.load() != header_->late_done.load()) continue;
     // Nothing will be put, but what others hold may come back. SUBTLE: or has come back, and `late` is
     // about to be bumped. A message never changes its slot, so the look missed none.
-    return held.others == 0 || held.mine != 0 ? RingStep::closed : RingStep::pended;
+    if (held.others != 0 && held.mine == 0) return RingStep::pended;
+    // The wake-up that brought this one here may have been the only one.
+    if ((header_->items.load() & kWaiting) != 0) wake_all(header_->items);
+    return RingStep::closed;
   }
 }
 
