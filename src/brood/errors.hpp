@@ -47,6 +47,13 @@ class SharedMemoryFull : public Error {
   using Error::Error;
 };
 
+/// A handle came too late: the shared object that it names is gone, as the last process that held
+/// it has ended or let go.
+class ObjectGone : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A process could not be started. The text says what to change.
 class StartError : public Error {
  public:

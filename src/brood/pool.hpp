@@ -211,7 +211,7 @@ auto PoolCaller::submit(F&& f, Args&&... args) const {
       core_,
       core_->submit(
           detail::thunk_id<&detail::run_task<Function, Arguments, R>, detail::ThunkKind::task>(),
-          call.bytes(), options_.retries));
+          call.bytes(), call.take_kept(), options_.retries));
 }
 
 template <class F, std::ranges::viewable_range Range>

@@ -34,7 +34,8 @@ class Initializer {
     detail::encode_callable(sink, function);
     call_ = detail::EncodedCall{
         .function = detail::thunk_id<&run<Function>, detail::ThunkKind::process>(),
-        .bytes = sink.take()};
+        .bytes = sink.take(),
+        .kept = sink.take_kept()};
     here_ = [here = std::make_shared<Function>(std::move(function))] { (*here)(); };
   }
 

@@ -81,7 +81,7 @@ class Process {
     detail::encode(sink, arguments);
     const std::size_t bytes = sink.written();
     make(family, options, detail::thunk_id<&run<Function, Arguments>, detail::ThunkKind::process>(),
-         sink.release(), bytes);
+         sink.release(), bytes, sink.take_kept());
   }
 
   Process(Process&&) noexcept = default;
@@ -138,7 +138,8 @@ class Process {
   }
 
   void make(std::shared_ptr<detail::Family> family, const ProcessOptions& options,
-            detail::FunctionId function, detail::Block payload, std::size_t bytes);
+            detail::FunctionId function, detail::Block payload, std::size_t bytes,
+            std::vector<detail::Handle> kept);
   bool join_until(detail::Deadline deadline);
   void end() noexcept;
   [[nodiscard]] detail::ChildProcess& child(const char* call) const;

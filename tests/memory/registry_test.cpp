@@ -238,7 +238,7 @@ TEST(Registry, GenerationsStartAgainAtOne) {
 TEST(RecordWord, SaysAllThreeThings) {
   for (const State state : {State::free, State::reserved, State::live, State::ended}) {
     const RecordWord word{
-        .state = state, .generation = Tag::kMaxGeneration, .holder = Tag(1023, 0x15555)};
+        .state = state, .generation = Tag::kMaxGeneration, .holder = Tag(1023, 0x5555)};
     const RecordWord same = RecordWord::unpack(word.pack());
     EXPECT_EQ(same.state, word.state);
     EXPECT_EQ(same.generation, word.generation);

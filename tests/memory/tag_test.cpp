@@ -15,8 +15,8 @@ TEST(Tag, NobodyHasTheEmptyOne) {
 }
 
 TEST(Tag, KeepsSlotAndGenerationApart) {
-  for (const std::uint32_t slot : {0U, 1U, 512U, 1023U}) {
-    for (const std::uint32_t generation : {1U, 2U, 0x2aaaaU, Tag::kMaxGeneration}) {
+  for (const std::uint32_t slot : {0U, 1U, 1023U, 1024U, 4095U}) {
+    for (const std::uint32_t generation : {1U, 2U, 0x2aaaU, Tag::kMaxGeneration}) {
       const Tag tag(slot, generation);
       EXPECT_EQ(tag.slot(), slot);
       EXPECT_EQ(tag.generation(), generation);

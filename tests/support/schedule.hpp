@@ -140,6 +140,7 @@ class Schedule {
     auto fiber = std::make_unique<Fiber>();
     fiber->body = std::move(body);
     fiber->on_death = std::move(on_death);
+    fiber->number = spawned_++;
     fiber->stack = take_stack();
     fibers_.push_back(std::move(fiber));
   }
@@ -199,6 +200,12 @@ class Schedule {
     self.leave_fiber(*self.running_);
   }
 
+  /// Which fiber runs, by the order of spawning; -1 outside of fibers.
+  static int current() {
+    const Schedule* self = current_schedule();
+    return self == nullptr || self->running_ == nullptr ? -1 : self->running_->number;
+  }
+
   /// Ends the calling fiber's turn until `ready` says true. It must not change anything.
   static void wait_until(std::function<bool()> ready) {
     Schedule& self = *current_schedule();
@@ -217,6 +224,7 @@ class Schedule {
     std::function<bool()> ready;     // unset: may go on at any time
     ucontext_t context{};
     Stack stack;
+    int number = 0;
     bool started = false;
     bool over = false;
     void* fake_stack = nullptr;
@@ -292,6 +300,7 @@ class Schedule {
 
   Choices& choices_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
+  int spawned_ = 0;
   Fiber* running_ = nullptr;
   Fiber* last_ = nullptr;
   bool preempted_ = false;

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include <brood/memory/handle.hpp>
+
 namespace brood::detail {
 
 /// Takes bytes one after the other. The subclass says where they go, so a value is encoded straight
@@ -27,6 +29,13 @@ class ByteSink {
     if (size != 0) std::memcpy(cursor_, from, size);
     cursor_ += size;
   }
+
+  /// A handle went into the bytes, which only name its object: whoever has the bytes keeps it until
+  /// they have been decoded for the last time.
+  void keep(Handle handle) { kept_.push_back(std::move(handle)); }
+  /// What is to be kept for the bytes that were written.
+  [[nodiscard]] std::vector<Handle> take_kept() { return std::exchange(kept_, {}); }
+  [[nodiscard]] bool keeps() const { return !kept_.empty(); }
 
   /// Bytes written since the buffer was set.
   [[nodiscard]] std::size_t written() const { return static_cast<std::size_t>(cursor_ - begin_); }
@@ -51,6 +60,7 @@ class ByteSink {
   std::byte* begin_ = nullptr;
   std::byte* cursor_ = nullptr;
   std::byte* limit_ = nullptr;
+  std::vector<Handle> kept_;
 };
 
 /// Writes to private memory that grows as needed.

@@ -19,6 +19,7 @@
 #include <brood/channel/codec_containers.hpp>
 #include <brood/channel/codec_values.hpp>
 #include <brood/channel/function_pointer.hpp>
+#include <brood/channel/handle_codec.hpp>
 #include <brood/channel/sendable.hpp>
 #include <brood/errors.hpp>
 

@@ -17,7 +17,8 @@ class HeapSink final : public ByteSink {
   HeapSink& operator=(const HeapSink&) = delete;
   ~HeapSink() override { heap_->free(block_); }
 
-  /// The block with what was written; the caller frees it. Empty when nothing was.
+  /// The block with what was written; the caller frees it, and takes what is kept for it
+  /// (take_kept). Empty when nothing was.
   [[nodiscard]] Block release() { return std::exchange(block_, {}); }
 
  private:

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include <brood/memory/this_thread.hpp>
 #include <brood/platform/process_handle.hpp>
 
 namespace brood::detail {
@@ -26,7 +27,8 @@ std::shared_ptr<Member>& Member::the_member() noexcept {
 
 std::shared_ptr<Member> Member::current() noexcept { return the_member(); }
 
-Member::Member(Segment segment) : segment_(std::move(segment)) {}
+Member::Member(Segment segment)
+    : segment_(std::move(segment)), objects_(segment_), handles_(*this) {}
 
 Member::~Member() { leave(); }
 
@@ -36,12 +38,19 @@ bool Member::join_as(Tag tag) {
   self_ = Tag();
   if (!registry().join(tag, current_pid())) return false;
   self_ = tag;
+  pid_ = current_pid();
+  ThisThread::joined(tag);
+  handles_.begin_as(tag);
   heap_ = std::make_unique<Heap>(segment_, self_);
   return true;
 }
 
+bool Member::is_this_process() const noexcept { return current_pid() == pid_; }
+
 void Member::leave() noexcept {
-  if (!self_.none() && registry().alive(self_)) registry().leave(self_);
+  if (self_.none() || !registry().alive(self_)) return;
+  ThisThread::forget_all();
+  registry().leave(self_);
 }
 
 Member::Glance Member::look() const {
@@ -56,24 +65,39 @@ bool Member::watched() const {
 }
 
 void Member::sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const {
+  sleep(glance, words, {}, deadline);
+}
+
+void Member::sleep(Glance glance, std::span<const FutexWord> words, std::span<const Tag> holders,
+                   Deadline deadline) const {
+  const SegmentHeader& header = segment_.header();
+  const Registry& registry = segment_.registry();
   std::array<FutexWord, kMaxFutexWords> all{};
   std::size_t count = 0;
   for (const FutexWord& word : words) {
     if (count < all.size() - 2) all[count++] = word;
   }
-  const SegmentHeader& header = segment_.header();
   all[count++] = {&header.death_epoch, glance.epoch_};
+  const int first_life = static_cast<int>(count);
+  // SUBTLE: the word first, then whether it is alive: what was read is then what a living one's
+  // word says, and the kernel compares it again.
+  for (const Tag holder : holders) {
+    if (count == all.size() - 1) break;
+    all[count++] = registry.life(holder).watch();
+    if (!registry.alive(holder)) return;
+  }
   const bool is_watched = watched();
   if (is_watched) {
     // The watchdog announces deaths; its own is the kernel's to tell.
     const Tag watchdog = Tag::from_bits(header.watchdog.load());
-    if (segment_.registry().alive(watchdog)) {
-      all[count++] = segment_.registry().life(watchdog).watch();
-    }
+    const FutexWord life = registry.life(watchdog).watch();
+    if (registry.alive(watchdog)) all[count++] = life;
   }
   const auto backstop = Deadline::after(is_watched ? std::chrono::milliseconds(kBackstop)
                                                    : std::chrono::milliseconds(kUnwatchedBackstop));
-  futex_wait_any({all.data(), count}, deadline.sooner(backstop));
+  int which = -1;
+  futex_wait_any({all.data(), count}, deadline.sooner(backstop), &which);
+  if (which >= first_life) announce(segment_.header());
 }
 
 }  // namespace brood::detail

@@ -5,6 +5,8 @@
 #include <span>
 
 #include <brood/memory/heap.hpp>
+#include <brood/memory/handle.hpp>
+#include <brood/memory/objects.hpp>
 #include <brood/memory/segment.hpp>
 #include <brood/platform/futex.hpp>
 
@@ -30,6 +32,11 @@ class Member {
   [[nodiscard]] Segment& segment() { return segment_; }
   [[nodiscard]] Registry& registry() { return segment_.registry(); }
   [[nodiscard]] Heap& heap() { return *heap_; }
+  [[nodiscard]] Objects& objects() { return objects_; }
+  /// What this process holds of them.
+  [[nodiscard]] HandleTable& handles() { return handles_; }
+  /// False in a copy that somebody made by fork(2) and that is no member.
+  [[nodiscard]] bool is_this_process() const noexcept;
   /// The tag of this process; changes when a copy of it becomes a child.
   [[nodiscard]] Tag self() const { return self_; }
 
@@ -42,6 +49,11 @@ class Member {
   };
   [[nodiscard]] Glance look() const;
   void sleep(Glance glance, std::span<const FutexWord> words, Deadline deadline) const;
+  /// The same, and ends when one of `holders` dies (as many as there is room for; the watchdog
+  /// announces the others). Returns at once when one is dead already. The kernel tells a death to
+  /// one sleeper only: that one announces it, so that all hear of it.
+  void sleep(Glance glance, std::span<const FutexWord> words, std::span<const Tag> holders,
+             Deadline deadline) const;
 
   /// A process watches the family and announces deaths.
   [[nodiscard]] bool watched() const;
@@ -53,13 +65,17 @@ class Member {
   static std::shared_ptr<Member>& the_member() noexcept;
   /// From now on this process is the participant `tag`. False if that is not wanted any more.
   bool join_as(Tag tag);
-  /// Lets go of the life word, once: from then on the others take this process for gone.
+  /// Lets go of the life word, once: from then on the others take this process for gone, and its
+  /// threads have no tags any more.
   void leave() noexcept;
 
  private:
   Segment segment_;
   Tag self_;
+  int pid_ = 0;
   std::unique_ptr<Heap> heap_;
+  Objects objects_;
+  HandleTable handles_;
 };
 
 }  // namespace brood::detail

@@ -19,12 +19,35 @@ constexpr auto kBackstop = std::chrono::milliseconds(100);
 
 Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
   // Lowest first, so that for_each stops early and few pages are touched. The generation, not the
-  // position, tells an old tag from a new one.
-  for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+  // position, tells an old tag from a new one. So that a tag repeats late, a record that was taken
+  // kLap times oftener than another waits for the other.
+  constexpr std::uint32_t kLap = 1024;
+  const auto lap = [](RecordWord word) {
+    return word.generation == Tag::kMaxGeneration ? 0 : word.generation / kLap;
+  };
+  // First those in which nothing of the last process may be found.
+  for (bool any = false;;) {
+    std::uint32_t slot = kSlots;
+    std::uint64_t old = 0;
+    RecordWord word;
+    for (std::uint32_t s = 0; s < kSlots; ++s) {
+      const std::uint64_t seen = records_[s].word.load();
+      const RecordWord candidate = RecordWord::unpack(seen);
+      if (candidate.state != RecordState::free) continue;
+      if (!any && records_[s].objects.load() != 0) continue;
+      if (slot == kSlots || lap(candidate) < lap(word)) {
+        slot = s;
+        old = seen;
+        word = candidate;
+      }
+      if (lap(word) == 0) break;
+    }
+    if (slot == kSlots && any) break;
+    if (slot == kSlots) {
+      any = true;
+      continue;
+    }
     Record& record = records_[slot];
-    std::uint64_t old = record.word.load();
-    RecordWord word = RecordWord::unpack(old);
-    if (word.state != RecordState::free) continue;
     word.state = RecordState::reserved;
     word.generation = word.generation == Tag::kMaxGeneration ? 1 : word.generation + 1;
     word.holder = holder;
@@ -48,6 +71,7 @@ Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
 }
 
 bool Registry::change(Tag tag, RecordState from, RecordState to) noexcept {
+  if (!tag.is_process()) return false;
   Record& record = records_[tag.slot()];
   std::uint64_t old = record.word.load();
   for (;;) {
@@ -63,6 +87,7 @@ bool Registry::change(Tag tag, RecordState from, RecordState to) noexcept {
 }
 
 bool Registry::join(Tag tag, int pid) {
+  if (!tag.is_process()) return false;
   Record& record = records_[tag.slot()];
   LifeMutex& life_of_record = lives_[tag.slot()].mutex;
   // NOTE: the life word first. Who sees `live` must be able to trust what it says.
@@ -103,6 +128,7 @@ bool Registry::withdraw(Tag tag) noexcept {
 }
 
 std::optional<RecordWord> Registry::word(Tag tag) const noexcept {
+  if (!tag.is_process()) return std::nullopt;
   const RecordWord word = RecordWord::unpack(records_[tag.slot()].word.load());
   if (word.generation != tag.generation() || word.state == RecordState::free) return std::nullopt;
   return word;
@@ -114,18 +140,19 @@ RecordState Registry::state(Tag tag) const noexcept {
 }
 
 bool Registry::alive(Tag tag) const noexcept {
+  if (!tag.is_process()) return thread_alive(tag);
   return state(tag) == RecordState::live && life(tag).alive();
 }
 
 bool Registry::expected(Tag tag) const noexcept {
-  if (state(tag) == RecordState::reserved) return records_[tag.slot()].gone.load() == 0;
+  if (state(tag) == RecordState::reserved) return record(tag).gone.load() == 0;
   return alive(tag);
 }
 
 void Registry::leave(Tag tag) noexcept { lives_[tag.slot()].mutex.release(); }
 
 std::string Registry::name(Tag tag) const {
-  const auto& text = records_[tag.slot()].name;
+  const auto& text = record(tag).name;
   return {text.data(), ::strnlen(text.data(), text.size())};
 }
 

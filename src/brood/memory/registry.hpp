@@ -63,6 +63,7 @@ struct alignas(64) Record {
   std::uint32_t role;                   // Role
   std::uint32_t parent;                 // Tag of the starter
   std::uint32_t dies_with_parent;       // 1 for daemons and pool workers
+  std::atomic<std::uint32_t> objects;   // ObjectSlot: whose bits stand in the table of objects
   std::uint64_t start_at;               // offset and size of what it shall run
   std::uint64_t start_bytes;
   std::array<char, kNameBytes> name;  // NUL-terminated
@@ -71,19 +72,60 @@ struct alignas(64) Record {
 };
 static_assert(sizeof(Record) == 128);
 
+/// What a thread's slot is in. Only `taken` may be alive:
+///
+///     state    | its life word is       | next, by whom
+///     ---------|------------------------|---------------------------------------------------------
+///     free     | nobody's               | claimed, by a thread that wants it
+///     claimed  | about to be claimant's | taken or free, by the claimant; claimed, once it is dead
+///     taken    | the thread's           | free, by the thread; claimed, once it is dead
+enum class ThreadState : std::uint8_t { free = 0, claimed = 1, taken = 2 };
+
+/// State and generation of a thread's slot, and its process, in one word.
+struct ThreadWord {
+  ThreadState state = ThreadState::free;
+  std::uint32_t generation = 0;
+  Tag process;
+
+  [[nodiscard]] constexpr std::uint64_t pack() const {
+    return std::uint64_t{process.bits()} |
+           std::uint64_t{static_cast<std::uint8_t>(state)} << Tag::kBits |
+           std::uint64_t{generation} << 32U;
+  }
+  static constexpr ThreadWord unpack(std::uint64_t word) {
+    return {.state = static_cast<ThreadState>(word >> Tag::kBits & 3U),
+            .generation = static_cast<std::uint32_t>(word >> 32U) & Tag::kMaxGeneration,
+            .process = Tag::from_bits(word)};
+  }
+};
+
+/// The slots of threads; zero bytes are an empty table.
+struct alignas(64) ThreadTable {
+  std::atomic<std::uint32_t> next;  // where the next search begins: slots are reused in turn
+  alignas(64) std::array<std::atomic<std::uint64_t>, Tag::kThreadSlots> words;  // ThreadWord
+};
+
 /// The participants of a family: who they are, who lives, how they ended.
 ///
 /// Any process may use it at once. Whether a participant lives is a fact of the kernel (Life), not
 /// a belief; the record's word says what was noted of it. A record is taken and given back by one
 /// compare-and-swap of its word. Who is killed in between leaves a record whose holder is dead,
 /// which the watchdog frees.
+///
+/// Threads other than the one that joined for its process have a slot and a life word of their own,
+/// and no record. Who is killed while it takes one leaves a slot whose claimant or owner is dead,
+/// which the next one that looks for a slot takes over.
 class Registry {
  public:
-  static constexpr std::size_t kSlots = std::size_t{1} << Tag::kSlotBits;
+  static constexpr std::size_t kSlots = Tag::kProcessSlots;
 
-  Registry(Life* lives, Record* records) : lives_(lives), records_(records) {}
+  /// `lives`: one for each slot that is used, those of processes first. Without `threads` there are
+  /// processes only.
+  Registry(Life* lives, Record* records, ThreadTable* threads = nullptr)
+      : lives_(lives), records_(records), threads_(threads) {}
 
-  /// Takes a free record for a process that `holder` will start; its fields are reset. Throws
+  /// Takes a free record for a process that `holder` will start; its fields are reset. Not one of
+  /// which the last process may still be found in shared objects, unless there is no other. Throws
   /// SharedMemoryFull when all are taken.
   Tag reserve(Tag holder, Role role, std::string_view name);
   /// The child itself: from now on its life is watched. False when it is not expected any more (its
@@ -101,16 +143,37 @@ class Registry {
   /// The word of the record, if it still is of this generation.
   [[nodiscard]] std::optional<RecordWord> word(Tag tag) const noexcept;
   [[nodiscard]] RecordState state(Tag tag) const noexcept;
-  /// Whether its main thread runs: the kernel's word. False also before it joined.
+  /// Whether the thread runs (of a process: the one that joined): the kernel's word. Two loads.
+  /// False for ever once it is over; false also before it joined.
   [[nodiscard]] bool alive(Tag tag) const noexcept;
   /// Not known to be over: reserved and about to be started, or alive.
   [[nodiscard]] bool expected(Tag tag) const noexcept;
 
-  [[nodiscard]] Record& record(Tag tag) const noexcept { return records_[tag.slot()]; }
+  /// A slot and a life word for the calling thread of `process`. Throws SharedMemoryFull when all
+  /// are taken by threads that live.
+  Tag take_thread(Tag process);
+  /// The thread that took it does not need it any more: from here on the tag is a dead one's.
+  void give_back_thread(Tag tag) noexcept;
+  /// The process that a thread belongs to; the tag itself if it is a process's.
+  [[nodiscard]] Tag process_of(Tag tag) const noexcept;
+
+  [[nodiscard]] Record& record(Tag tag) const noexcept {
+    return records_[tag.slot() % Tag::kProcessSlots];  // whatever the bits are: one of the table
+  }
   [[nodiscard]] const LifeMutex& life(Tag tag) const noexcept { return lives_[tag.slot()].mutex; }
   /// Lets go of the life word, in order.
   void leave(Tag tag) noexcept;
   [[nodiscard]] std::string name(Tag tag) const;
+
+  /// Calls `visit(tag)` for every process that may still be found in shared objects.
+  template <class Visit>
+  void for_each_in_objects(Visit visit) const {
+    for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+      if (RecordWord::unpack(records_[slot].word.load()).generation == 0) break;
+      const Tag tag = Tag::from_bits(records_[slot].objects.load());
+      if (!tag.none()) visit(tag);
+    }
+  }
 
   /// Calls `visit(tag, word)` for every record that is not free.
   template <class Visit>
@@ -125,9 +188,11 @@ class Registry {
 
  private:
   bool change(Tag tag, RecordState from, RecordState to) noexcept;
+  [[nodiscard]] bool thread_alive(Tag tag) const noexcept;
 
   Life* lives_;
   Record* records_;
+  ThreadTable* threads_;
 };
 
 }  // namespace brood::detail

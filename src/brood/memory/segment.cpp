@@ -18,6 +18,7 @@ constexpr std::size_t kLargestReserve = std::size_t{64} << 30U;
 constexpr std::size_t kSmallestReserve = 16 * kMiB;  // the largest, divided by four 6 times
 constexpr std::size_t kMostGranules = 65536;
 constexpr std::size_t kSmallestGranule = std::size_t{64} << 10U;
+constexpr std::size_t kObjectsShare = 64;  // one part in so many is for descriptors
 
 constexpr std::size_t round_up(std::size_t value, std::size_t to) {
   return (value + to - 1) / to * to;
@@ -29,21 +30,27 @@ struct Layout {
       : granule_bytes(std::max(kSmallestGranule, bytes / kMostGranules)) {
     const std::size_t page = page_size();
     lives_at = page;  // pages of their own: see LifeMutex
-    records_at = round_up(lives_at + Registry::kSlots * sizeof(Life), page);
-    directory_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
+    records_at = round_up(lives_at + Tag::kSlots * sizeof(Life), page);
+    threads_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
+    directory_at = round_up(threads_at + sizeof(ThreadTable), page);
     const std::size_t granules = bytes / granule_bytes;  // fewer, as the tables take some
     notes_at = round_up(directory_at + granules * sizeof(std::uint64_t), page);
     states_at = round_up(notes_at + granules * sizeof(PageNote<std::atomic>), page);
-    data_at =
-        round_up(states_at + bytes / HeapBoard<>::kUnit * sizeof(std::uint32_t), granule_bytes);
+    objects_at =
+        round_up(states_at + bytes / HeapBoard<>::kUnit * sizeof(std::uint32_t), page);
+    data_at = round_up(objects_at + bytes / kObjectsShare, granule_bytes);
+    most_objects = static_cast<std::uint32_t>((data_at - objects_at) / sizeof(ObjectEntry<>));
   }
   std::uint64_t granule_bytes;
   std::uint64_t lives_at;
   std::uint64_t records_at;
+  std::uint64_t threads_at;
   std::uint64_t directory_at;
   std::uint64_t notes_at;
   std::uint64_t states_at;
+  std::uint64_t objects_at;
   std::uint64_t data_at;
+  std::uint32_t most_objects;
 };
 
 struct Reserved {
@@ -80,7 +87,8 @@ Segment::Segment(Fd file, Mapping mapping)
       mapping_(std::move(mapping)),
       data_at_(Layout(mapping_.size()).data_at),
       registry_(reinterpret_cast<Life*>(at(Layout(mapping_.size()).lives_at)),
-                reinterpret_cast<Record*>(at(Layout(mapping_.size()).records_at))),
+                reinterpret_cast<Record*>(at(Layout(mapping_.size()).records_at)),
+                reinterpret_cast<ThreadTable*>(at(Layout(mapping_.size()).threads_at))),
       extents_(
           at(data_at_),
           reinterpret_cast<std::atomic<std::uint64_t>*>(at(Layout(mapping_.size()).directory_at)),
@@ -112,12 +120,13 @@ Segment Segment::create() {
   header.lives_at = layout.lives_at;
   header.records_at = layout.records_at;
   header.directory_at = layout.directory_at;
+  header.objects_at = layout.objects_at;
   header.data_at = layout.data_at;
   header.granule_bytes = layout.granule_bytes;
   // The tables are sparse too: a page comes with the first record or extent that needs it. The
   // first of each is taken now, so that a machine without memory says so here.
-  for (const std::uint64_t part :
-       {std::uint64_t{0}, header.lives_at, header.records_at, header.directory_at}) {
+  for (const std::uint64_t part : {std::uint64_t{0}, header.lives_at, header.records_at,
+                                   header.directory_at, header.objects_at}) {
     if (!populate_pages(reserved.mapping.data() + part, page)) {
       throw SystemError("madvise(MADV_POPULATE_WRITE)", "the family's shared memory", ENOMEM);
     }
@@ -139,11 +148,18 @@ Segment Segment::attach(Fd file) {
   if (header.layout_version != SegmentHeader::kLayoutVersion) refuse("another layout");
   if (header.bytes != bytes || header.lives_at != layout.lives_at ||
       header.records_at != layout.records_at || header.directory_at != layout.directory_at ||
-      header.data_at != layout.data_at || header.granule_bytes != layout.granule_bytes) {
+      header.objects_at != layout.objects_at || header.data_at != layout.data_at ||
+      header.granule_bytes != layout.granule_bytes) {
     refuse("its parts are elsewhere");
   }
   return {std::move(file), std::move(mapping)};
 }
+
+ObjectEntry<>* Segment::objects() const {
+  return reinterpret_cast<ObjectEntry<>*>(at(Layout(mapping_.size()).objects_at));
+}
+
+std::uint32_t Segment::most_objects() const { return Layout(mapping_.size()).most_objects; }
 
 std::byte* Segment::checked(std::uint64_t offset, std::uint64_t bytes) const {
   if (offset < data_at_ || offset > mapping_.size() || bytes > mapping_.size() - offset) {

@@ -6,6 +6,7 @@
 
 #include <brood/memory/extents.hpp>
 #include <brood/memory/heap_board.hpp>
+#include <brood/memory/object_table.hpp>
 #include <brood/memory/registry.hpp>
 #include <brood/platform/fd.hpp>
 #include <brood/platform/futex.hpp>
@@ -36,16 +37,19 @@ struct alignas(64) SegmentHeader {
   std::uint32_t reserved;
   /// See Extents.
   std::atomic<std::uint64_t> high_water;
-  std::uint32_t padding[10];
+  /// The table of objects: where it begins, and what it has beside the descriptors.
+  std::uint64_t objects_at;
+  ObjectTableHeader<> objects;
+  std::uint32_t padding[5];
 };
 static_assert(sizeof(SegmentHeader) == 128);
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, the directory of extents, notes and block states of the
-/// heap, then data. Everything is
-/// found by offsets, as processes may map it at different addresses. It is gone when the last
-/// process that maps it is gone.
+/// Header, life words, participant records, slots of threads, the directory of extents, notes and
+/// block states of the heap, the descriptors of objects, then data. Everything is found by offsets,
+/// as processes may map it at different addresses. It is gone when the last process that maps it is
+/// gone.
 class Segment {
  public:
   /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.
@@ -65,6 +69,9 @@ class Segment {
   /// The shared part of the heap; to allocate, see Heap.
   [[nodiscard]] HeapBoard<>& heap() { return heap_; }
   [[nodiscard]] const HeapBoard<>::Tables& heap_tables() const { return heap_tables_; }
+  /// The descriptors of shared objects, untouched pages but for the first; see Objects.
+  [[nodiscard]] ObjectEntry<>* objects() const;
+  [[nodiscard]] std::uint32_t most_objects() const;
 
   [[nodiscard]] std::size_t size() const { return mapping_.size(); }
   /// The offset of an address within it, and back. An offset from elsewhere is checked: throws

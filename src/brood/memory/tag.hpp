@@ -5,13 +5,18 @@
 
 namespace brood::detail {
 
-/// Who holds something: a record of the registry and the generation in which it was taken, in 28
-/// bits, so that a word can say both what is held and by whom. A stale tag is recognised by its
-/// generation; 2^18 registrations of the same record pass before one repeats.
+/// Who holds something: a participant of the registry and the generation in which it came, in 28
+/// bits, so that a word can say both what is held and by whom. Participants are threads: slots
+/// below kProcessSlots mean a process and the thread that joined the family for it, those above any
+/// other thread. A stale tag is recognised by its generation; 2^16 registrations of the same slot
+/// pass before one repeats, and slots are reused in turn.
 class Tag {
  public:
-  static constexpr std::uint32_t kSlotBits = 10;
-  static constexpr std::uint32_t kGenerationBits = 18;
+  static constexpr std::uint32_t kSlotBits = 12;
+  static constexpr std::uint32_t kGenerationBits = 16;
+  static constexpr std::uint32_t kSlots = 1U << kSlotBits;
+  static constexpr std::uint32_t kProcessSlots = 1024;
+  static constexpr std::uint32_t kThreadSlots = kSlots - kProcessSlots;
   static constexpr std::uint32_t kBits = kSlotBits + kGenerationBits;
   static constexpr std::uint32_t kMaxGeneration = (1U << kGenerationBits) - 1;
 
@@ -28,6 +33,7 @@ class Tag {
   [[nodiscard]] constexpr bool none() const { return bits_ == 0; }
   [[nodiscard]] constexpr std::uint32_t bits() const { return bits_; }
   [[nodiscard]] constexpr std::uint32_t slot() const { return bits_ & ((1U << kSlotBits) - 1); }
+  [[nodiscard]] constexpr bool is_process() const { return slot() < kProcessSlots; }
   [[nodiscard]] constexpr std::uint32_t generation() const { return bits_ >> kSlotBits; }
   friend constexpr auto operator<=>(Tag, Tag) = default;
 

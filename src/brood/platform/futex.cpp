@@ -69,9 +69,14 @@ FutexWake futex_wait(FutexWord word, Deadline deadline) noexcept {
   return rc == 0 ? FutexWake::woken : from_errno(errno);
 }
 
-FutexWake futex_wait_any(std::span<const FutexWord> words, Deadline deadline) noexcept {
+FutexWake futex_wait_any(std::span<const FutexWord> words, Deadline deadline, int* which) noexcept {
   static std::atomic<bool> unavailable{false};
-  if (words.size() == 1) return futex_wait(words.front(), deadline);
+  if (which != nullptr) *which = -1;
+  if (words.size() == 1) {
+    const FutexWake wake = futex_wait(words.front(), deadline);
+    if (wake == FutexWake::woken && which != nullptr) *which = 0;
+    return wake;
+  }
   if (unavailable.load(std::memory_order_relaxed)) return wait_by_polling(words, deadline);
 
   std::array<KernelWaiter, kMaxFutexWords> waiters;
@@ -91,7 +96,10 @@ FutexWake futex_wait_any(std::span<const FutexWord> words, Deadline deadline) no
   }
   const long rc = ::syscall(SYS_futex_waitv, waiters.data(), static_cast<unsigned>(count), 0U,
                             timeout, CLOCK_MONOTONIC);
-  if (rc >= 0) return FutexWake::woken;
+  if (rc >= 0) {
+    if (which != nullptr) *which = static_cast<int>(rc);
+    return FutexWake::woken;
+  }
   if (errno == ENOSYS || errno == EPERM) {
     unavailable.store(true, std::memory_order_relaxed);
     return wait_by_polling(words, deadline);

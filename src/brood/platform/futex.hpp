@@ -23,9 +23,12 @@ FutexWake futex_wait(FutexWord word, Deadline deadline) noexcept;
 
 /// Sleeps while each word holds what was expected of it; at most kMaxFutexWords of them. On kernels
 /// without futex_waitv (before 5.16, or where a sandbox forbids it) it sleeps on the first word and
-/// looks at the others every few milliseconds.
+/// looks at the others every few milliseconds. `which`, if given, receives the index of a word on
+/// which somebody woke this thread, the last of them if there are several; otherwise -1. So the
+/// caller knows whether it was given a wake-up that is meant for one sleeper only.
 inline constexpr std::size_t kMaxFutexWords = 128;
-FutexWake futex_wait_any(std::span<const FutexWord> words, Deadline deadline) noexcept;
+FutexWake futex_wait_any(std::span<const FutexWord> words, Deadline deadline,
+                         int* which = nullptr) noexcept;
 
 /// Wakes up to `count` sleepers on `word`; returns how many there were.
 int futex_wake(const std::atomic<std::uint32_t>& word, int count) noexcept;

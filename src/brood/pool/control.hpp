@@ -59,8 +59,17 @@ struct Column {
 
 /// Where the bytes of an encoded value are.
 struct Encoded {
+  /// In `bytes`, of a result only: it names shared objects, which the worker holds until the mark
+  /// behind the bytes is set.
+  static constexpr std::uint64_t kNamesObjects = std::uint64_t{1} << 63U;
+
   std::uint64_t at;
   std::uint64_t bytes;
+
+  [[nodiscard]] std::uint64_t size() const { return bytes & ~kNamesObjects; }
+  [[nodiscard]] bool names_objects() const { return (bytes & kNamesObjects) != 0; }
+  /// Where the mark is.
+  [[nodiscard]] std::uint64_t mark_at() const { return (at + size() + 7) / 8 * 8; }
 };
 
 /// An exception of a map's item; the notes of one worker form a chain, newest first.

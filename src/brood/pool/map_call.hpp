@@ -55,6 +55,11 @@ struct MapResult {
 template <class F, class... Ts>
 struct MapResult<true, F, std::tuple<Ts...>> : MapResult<false, F, Ts...> {};
 
+/// The job keeps what the bytes in the sink name.
+inline void keep_all(PoolJob& job, ByteSink& sink) {
+  for (Handle& handle : sink.take_kept()) job.kept.push_back(std::move(handle));
+}
+
 /// Writes one argument of all items into shared memory.
 template <class T, std::ranges::input_range Range>
 void write_column(PoolCore& core, PoolJob& job, Column& column, Range& range, std::size_t items) {
@@ -95,6 +100,7 @@ void write_column(PoolCore& core, PoolJob& job, Column& column, Range& range, st
       index[i] = {.at = before, .bytes = sink.written() - before};
     }
     const Block bytes = sink.release();
+    keep_all(job, sink);
     if (bytes.empty()) return;
     const std::uint64_t base = core.segment().offset_of(keep(bytes));
     for (std::size_t i = 0; i < items; ++i) index[i].at += base;
@@ -131,6 +137,7 @@ class MapCall {
     {
       HeapSink sink(core_->heap());
       encode_callable(sink, function);
+      keep_all(*job_, sink);
       header.callable_bytes = sink.written();
       if (const Block block = sink.release(); !block.empty()) {
         job_->blocks.push_back(block);
@@ -211,7 +218,7 @@ class MapCall {
       return reinterpret_cast<const R*>(output())[item];
     } else {
       const Encoded place = encoded()[item];
-      ByteSource source({core_->segment().checked(place.at, place.bytes), place.bytes});
+      ByteSource source({core_->segment().checked(place.at, place.size()), place.size()});
       return decode<R>(source);
     }
   }

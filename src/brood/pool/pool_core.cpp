@@ -216,6 +216,8 @@ void PoolCore::free_blocks(PoolJob& job) noexcept {
   for (const auto& [item, block] : job.arguments) heap().free(block);
   job.blocks.clear();
   job.arguments.clear();
+  job.kept.clear();
+  job.kept_arguments.clear();
 }
 
 void PoolCore::free_dead_groups() noexcept {
@@ -223,6 +225,7 @@ void PoolCore::free_dead_groups() noexcept {
     segment().extents().release_group(creator_, group);
   }
   dead_groups_.clear();
+  inherited_.clear();
 }
 
 // --- waiting ---------------------------------------------------------------------------------
@@ -327,7 +330,8 @@ std::optional<ErrorRecord> PoolCore::error_of(PoolJob& job, std::uint32_t item) 
     const auto& task =
         reinterpret_cast<const TaskRecord*>(segment().at(job.header->output_at))[item];
     if (task.result.at == 0) return std::nullopt;
-    return decode_error({segment().checked(task.result.at, task.result.bytes), task.result.bytes});
+    return decode_error(
+        {segment().checked(task.result.at, task.result.size()), task.result.size()});
   }
   const auto* chains =
       reinterpret_cast<const std::atomic<std::uint64_t>*>(segment().at(job.header->errors_at));
@@ -410,7 +414,7 @@ void PoolCore::sweep_batches() noexcept {
 }
 
 PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> call,
-                                unsigned retries) {
+                                std::vector<Handle> kept, unsigned retries) {
   require_here("submit");
   Task task;
   {
@@ -436,6 +440,7 @@ PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> 
       record.arguments.at = segment().offset_of(block.data);
       job.arguments.emplace(task.item, block);
     }
+    if (!kept.empty()) job.kept_arguments.emplace(task.item, std::move(kept));
     ++job.unreleased;
     job.owner.append(1);
   }
@@ -463,7 +468,7 @@ std::span<const std::byte> PoolCore::result(const Task& task) {
     return std::span<const std::byte>(record.inline_result)
         .first(std::min<std::size_t>(record.result.bytes, record.inline_result.size()));
   }
-  return {segment().checked(record.result.at, record.result.bytes), record.result.bytes};
+  return {segment().checked(record.result.at, record.result.size()), record.result.size()};
 }
 
 void PoolCore::free_task(PoolJob& job, std::uint32_t item) noexcept {
@@ -476,6 +481,7 @@ void PoolCore::free_task(PoolJob& job, std::uint32_t item) noexcept {
     heap().free(found->second);
     job.arguments.erase(found);
   }
+  if (!job.kept_arguments.empty()) job.kept_arguments.erase(item);
   --job.unreleased;
 }
 
@@ -555,6 +561,7 @@ void PoolCore::terminate() noexcept {
         job->owner.fail(item, ItemState::kCancelled);
       }
     }
+    inherit(*member.process);
     member.process.reset();
   }
   for (PoolJob* job : active_) cancel_job(*job);

@@ -26,6 +26,7 @@ namespace brood::detail {
 struct EncodedCall {
   FunctionId function{};
   std::vector<std::byte> bytes;
+  std::vector<Handle> kept;  // what they name
 };
 
 struct PoolSetup {
@@ -76,7 +77,9 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
     std::shared_ptr<PoolJob> batch;
     std::uint32_t item = 0;
   };
-  Task submit(FunctionId function, std::span<const std::byte> call, unsigned retries);
+  /// `kept`: what the call names.
+  Task submit(FunctionId function, std::span<const std::byte> call, std::vector<Handle> kept,
+              unsigned retries);
   bool wait(const Task& task, Deadline deadline);
   [[nodiscard]] static bool ready(const Task& task);
   /// The bytes of a task that ended with a value; valid until released. Otherwise throws why not.
@@ -108,6 +111,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void tend();
   [[nodiscard]] bool died(ChildProcess& process) const;
   void tend_death(std::uint32_t slot);
+  void inherit(const ChildProcess& process) noexcept;
   void recover(PoolJob& job, std::uint32_t slot, const Crash& crash);
   void replace(std::uint32_t slot);
   void fill_up();
@@ -140,6 +144,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   std::vector<std::shared_ptr<PoolJob>> retired_;
   std::vector<std::shared_ptr<PoolJob>> batches_;
   std::vector<std::uint32_t> dead_groups_;
+  std::vector<Handle> inherited_;  // what results in dead groups may name
   std::uint32_t next_group_ = 0;
   std::uint64_t next_sequence_ = 0;
   std::uint32_t last_batch_size_ = 0;

@@ -10,6 +10,7 @@
 
 #include <brood/channel/exception_data.hpp>
 #include <brood/errors.hpp>
+#include <brood/memory/handle.hpp>
 #include <brood/memory/heap.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/range_owner.hpp>
@@ -26,6 +27,7 @@ struct PoolJob {
   JobHeader* header;
   RangeOwner<> owner;
   std::vector<Block> blocks;   // all of its shared memory but `arguments`
+  std::vector<Handle> kept;    // what these name
   std::uint64_t word = 0;      // its JobWord, also when it has left the table; 0: never was there
   std::uint32_t index = 0;     // its place there
   bool published = false;      // it is there
@@ -38,6 +40,7 @@ struct PoolJob {
 
   // Of tasks:
   std::unordered_map<std::uint32_t, Block> arguments;  // those that are not inline
+  std::unordered_map<std::uint32_t, std::vector<Handle>> kept_arguments;  // what they name
   std::vector<std::uint32_t>
       abandoned;               // nobody wants their results; not final when last looked at
   std::size_t next_sweep = 1;  // abandoned ones that are worth a look

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -54,6 +55,7 @@ void PoolCore::start_worker(std::uint32_t slot) {
                          .payload_bytes = bytes,
                          .role = Role::worker,
                          .dies_with_parent = true,
+                         .keeps_record = true,
                          .method = setup_.method});
   try {
     member.process->start();
@@ -106,6 +108,7 @@ void PoolCore::tend_death(std::uint32_t slot) {
                     .pid = member.process->pid().value_or(0),
                     .signal = code < 0 ? -code : 0,
                     .exit_code = code < 0 ? 0 : code};
+  inherit(*member.process);
   member.process.reset();
   control_->sleepers[slot / 64].fetch_and(~(std::uint64_t{1} << slot % 64));
   cell.job.store(0);
@@ -142,6 +145,20 @@ void PoolCore::tend_death(std::uint32_t slot) {
   }
   // Also without work to hand on: it may have been about to wake another.
   wake_workers(*control_, setup_.workers);
+}
+
+// Results that have not been fetched yet may name objects that only their worker holds. Its record
+// is this process's as long as the ChildProcess is there, and until then nobody takes what it held.
+void PoolCore::inherit(const ChildProcess& process) noexcept {
+  const Tag tag = process.tag();
+  if (tag.none() || family_->registry().record(tag).objects.load() == 0) return;
+  try {
+    std::vector<Handle> handles = family_->handles().inherit(family_, tag);
+    inherited_.insert(inherited_.end(), std::make_move_iterator(handles.begin()),
+                      std::make_move_iterator(handles.end()));
+  } catch (const std::exception& e) {
+    static_cast<void>(e);  // no memory for it: then those who fetch the results are told
+  }
 }
 
 void PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash) {

@@ -1,6 +1,7 @@
 #include <brood/pool/result_area.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <new>
 
@@ -44,6 +45,7 @@ void ResultArea::open_page(std::size_t bytes) {
   for (auto page = pages_.begin(); page != pages_.end(); ++page) {
     if (page->extent.bytes < needed || !page->consumed()) continue;
     Page again = *page;
+    let_go_of_page(*page);
     again.used = sizeof(ResultPage);
     pages_.erase(page);
     pages_.push_back(again);
@@ -61,10 +63,31 @@ void ResultArea::open_page(std::size_t bytes) {
   pages_.back().used = sizeof(ResultPage);
 }
 
+ResultArea::~ResultArea() {
+  for (Kept& kept : kept_) {
+    for (Handle& handle : kept.handles) Handle::keep_for_life(std::move(handle));
+  }
+}
+
+void ResultArea::let_go_of_consumed() noexcept {
+  if (kept_.size() < next_look_ && kept_.size() > kAlwaysLook) return;
+  std::erase_if(kept_, [](const Kept& kept) {
+    return kept.consumed->load(std::memory_order_acquire) != 0;  // pairs with consume()
+  });
+  next_look_ = std::max(kAlwaysLook, 2 * kept_.size());
+}
+
+void ResultArea::let_go_of_page(const Page& page) noexcept {
+  std::erase_if(kept_, [&](const Kept& kept) { return kept.page == page.extent.data; });
+}
+
 void ResultArea::trim() noexcept {
+  let_go();
   std::size_t kept = 0;
   std::erase_if(pages_, [&](const Page& page) {
-    if (!page.consumed() || ++kept <= kKeptPages) return false;
+    if (!page.consumed()) return false;
+    let_go_of_page(page);
+    if (++kept <= kKeptPages) return false;
     segment_->extents().release(page.extent, owner_, group_, true);
     return true;
   });
@@ -97,11 +120,21 @@ void ResultArea::Writer::grow(std::size_t at_least) {
 }
 
 Encoded ResultArea::Writer::commit() {
+  const std::size_t size = written();
+  if (keeps()) {
+    constexpr std::array<std::byte, 2 * sizeof(std::uint64_t)> kZero{};
+    write(kZero.data(), round_up(size, sizeof(std::uint64_t)) - size + sizeof(std::uint64_t));
+  }
   Page& page = area_->pages_.back();
-  const std::size_t bytes = written();
-  const Encoded place{.at = area_->segment_->offset_of(page.extent.data + page.used),
-                      .bytes = bytes};
-  page.used = std::min(page.extent.bytes, round_up(page.used + bytes, kAlignment));
+  Encoded place{.at = area_->segment_->offset_of(page.extent.data + page.used), .bytes = size};
+  if (keeps()) {
+    const auto* mark =
+        reinterpret_cast<const std::atomic<std::uint64_t>*>(area_->segment_->at(place.mark_at()));
+    area_->let_go();
+    area_->kept_.push_back({page.extent.data, mark, take_kept()});
+    place.bytes |= Encoded::kNamesObjects;
+  }
+  page.used = std::min(page.extent.bytes, round_up(page.used + written(), kAlignment));
   // Counted before it is published: a worker that dies in between has produced one that nobody
   // consumes, and the page is freed with its group.
   page.header().produced.fetch_add(1, std::memory_order_relaxed);
@@ -110,6 +143,10 @@ Encoded ResultArea::Writer::commit() {
 
 void consume(Segment& segment, Encoded result) noexcept {
   const SegmentHeader& header = segment.header();
+  if (result.names_objects()) {
+    auto* mark = reinterpret_cast<std::atomic<std::uint64_t>*>(segment.at(result.mark_at()));
+    mark->store(1, std::memory_order_release);  // pairs with the acquire in let_go_of_consumed()
+  }
   const std::uint64_t page =
       header.data_at + (result.at - header.data_at) / header.granule_bytes * header.granule_bytes;
   // release: pairs with the acquire in Page::consumed().

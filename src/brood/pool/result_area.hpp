@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -20,6 +21,11 @@ class ResultArea {
  public:
   ResultArea(Segment& segment, Tag owner, std::uint32_t group)
       : segment_(&segment), owner_(owner), group_(group) {}
+  ResultArea(const ResultArea&) = delete;
+  ResultArea& operator=(const ResultArea&) = delete;
+  /// At the worker's end: it goes on to hold what its results name, until the owner has taken that
+  /// over.
+  ~ResultArea();
 
   /// Writes one result: encode into it, then commit(). What is not committed never was.
   class Writer final : public ByteSink {
@@ -36,6 +42,11 @@ class ResultArea {
 
   /// Gives back consumed pages beyond a few; when the worker has nothing else to do.
   void trim() noexcept;
+  /// Lets go of the objects that consumed results name. To be called between results, as nobody
+  /// tells the worker.
+  void let_go() noexcept {
+    if (!kept_.empty()) let_go_of_consumed();
+  }
 
  private:
   struct Page {
@@ -46,6 +57,16 @@ class ResultArea {
     [[nodiscard]] bool consumed() const;
   };
 
+  /// What a result names.
+  struct Kept {
+    const std::byte* page;
+    const std::atomic<std::uint64_t>* consumed;  // the mark in the page
+    std::vector<Handle> handles;
+  };
+
+  void let_go_of_consumed() noexcept;
+  /// The page's results have all been consumed.
+  void let_go_of_page(const Page& page) noexcept;
   /// Makes the last page one with room for `bytes` more.
   void open_page(std::size_t bytes);
   void populate(Page& page, std::size_t bytes);
@@ -54,6 +75,9 @@ class ResultArea {
   Tag owner_;
   std::uint32_t group_;
   std::vector<Page> pages_;  // the last one is being filled
+  std::vector<Kept> kept_;
+  std::size_t next_look_ = kAlwaysLook;  // with more than this, looks are rare
+  static constexpr std::size_t kAlwaysLook = 64;
 };
 
 /// The owner has copied or decoded a result and does not need its bytes any more.

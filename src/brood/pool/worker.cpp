@@ -206,6 +206,7 @@ void Worker::run_tasks(JobRun& run) {
 }
 
 void Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
+  results_.let_go();
   const auto marks = run.board.marks(slot_);
   marks.begin(item);
   const bool done = run_catching(

@@ -87,6 +87,7 @@ void ChildProcess::start() {
     pid_ = launched.pid;
   } catch (...) {
     registry.free(tag);
+    family_->objects().release_all(tag, family_->self());  // what a fork would have held
     family_->heap().free(std::exchange(start_block_, {}));
     throw;
   }
@@ -102,7 +103,7 @@ bool ChildProcess::started() const {
 
 void ChildProcess::finish(ExitCode code) {
   exit_code_ = code;
-  family_->registry().free(tag_);
+  if (!spec_.keeps_record) family_->registry().free(tag_);
   family_->forget_child(tag_);
   free_blocks();
 }
@@ -110,6 +111,7 @@ void ChildProcess::finish(ExitCode code) {
 void ChildProcess::free_blocks() {
   family_->heap().free(std::exchange(start_block_, {}));
   family_->heap().free(std::exchange(spec_.payload, {}));
+  spec_.kept.clear();
 }
 
 bool ChildProcess::settle() {

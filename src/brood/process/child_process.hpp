@@ -4,8 +4,10 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <brood/channel/thunk.hpp>
+#include <brood/memory/handle.hpp>
 #include <brood/memory/heap.hpp>
 #include <brood/platform/deadline.hpp>
 #include <brood/platform/process_handle.hpp>
@@ -19,8 +21,10 @@ struct ChildSpec {
   FunctionId function;  // a thunk of kind `process`
   Block payload;        // what the thunk reads; of this process's heap; given back at the end
   std::size_t payload_bytes = 0;
+  std::vector<Handle> kept{};  // what the payload names
   Role role = Role::process;
   bool dies_with_parent = false;
+  bool keeps_record = false;  // after its end, until this object is destroyed
   std::optional<StartMethod> method;
 };
 

@@ -18,9 +18,18 @@ Launched launch_by_fork(Family& family, Tag tag) {
   flush_standard_streams();  // or parent and child would both write what is buffered
   // The number for the child's descriptor, or the child would run before its lack is known.
   Fd place = duplicate(family.segment().file().get());
-  const int pid = fork_process();
+  // The child has copies of this process's handles: it holds what they refer to from the start.
+  family.handles().prepare_fork(tag);
+  int pid = 0;
+  try {
+    pid = fork_process();
+  } catch (...) {
+    family.handles().forked();
+    throw;
+  }
   place.reset();
   if (pid == 0) run_child(family, tag, StartMethod::fork);
+  family.handles().forked();
   Launched launched{.process = ProcessHandle::open_child(pid), .pid = pid, .own_child = true};
   family.ask_to_watch(tag, launched.process);
   return launched;

@@ -23,13 +23,15 @@ constexpr auto kGrace = 1s;
 }  // namespace
 
 void Process::make(std::shared_ptr<Family> family, const ProcessOptions& options,
-                   detail::FunctionId function, detail::Block payload, std::size_t bytes) {
+                   detail::FunctionId function, detail::Block payload, std::size_t bytes,
+                   std::vector<detail::Handle> kept) {
   std::string name = options.name.empty() ? family->next_name("Process") : options.name;
   child_ = std::make_unique<ChildProcess>(std::move(family),
                                           detail::ChildSpec{.name = std::move(name),
                                                             .function = function,
                                                             .payload = payload,
                                                             .payload_bytes = bytes,
+                                                            .kept = std::move(kept),
                                                             .role = detail::Role::process,
                                                             .dies_with_parent = options.daemon,
                                                             .method = options.start_method});

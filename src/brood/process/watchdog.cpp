@@ -66,6 +66,10 @@ Watchdog::Watchdog(Family& family) : family_(family) {
       }
     }
   });
+  // Those whose records are free already, and who have not been taken out of the objects yet.
+  family.registry().for_each_in_objects([&](Tag tag) {
+    if (!family.registry().expected(tag)) pending_.push_back(tag);
+  });
 }
 
 std::vector<std::uint64_t> Watchdog::wait() {
@@ -137,7 +141,8 @@ bool Watchdog::clean_up_after(Tag dead) {
     if (word.state == RecordState::ended) {
       registry.free(tag);
     } else if (word.state == RecordState::reserved && !watched_.contains(tag.bits())) {
-      registry.free(tag);  // never started, or it will find out when it joins
+      // Never started, or it will find out when it joins; its starter may have had it hold objects.
+      if (registry.withdraw(tag)) family_.objects().release_all(tag, family_.self());
     } else if (registry.alive(tag) || word.state == RecordState::reserved) {
       if (record.dies_with_parent != 0) {
         kill_member(registry, tag);
@@ -153,7 +158,14 @@ bool Watchdog::clean_up_after(Tag dead) {
   if (in_use) return false;
   family_.segment().extents().release_all(dead, family_.self());
   Heap::recover(family_.segment(), dead, family_.self());
-  return true;
+  // What a worker's results name is its until the pool has taken that over, and freed the record.
+  const std::optional<RecordWord> record = registry.word(dead);
+  if (record && registry.record(dead).role == static_cast<std::uint32_t>(Role::worker) &&
+      registry.alive(record->holder)) {
+    return false;
+  }
+  // False while a stopped process is in the way.
+  return family_.objects().release_all(dead, family_.self());
 }
 
 void Watchdog::clean_up_pending() {

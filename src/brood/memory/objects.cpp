@@ -1,0 +1,120 @@
+#include <brood/memory/objects.hpp>
+
+#include <chrono>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include <brood/errors.hpp>
+#include <brood/platform/memory_file.hpp>
+#include <brood/platform/process_handle.hpp>
+
+namespace brood::detail {
+namespace {
+
+constexpr std::size_t kPageSlack = 4096;  // the smallest page that there is
+
+/// Who holds the extents of objects. No process has this tag: generations start at 1. The group is
+/// the object's index, so what an unfinished object took is found.
+constexpr Tag kObjectOwner = Tag::from_bits(1);
+static_assert(kObjectOwner.generation() == 0 && !kObjectOwner.none());
+
+enum Storage : std::uint32_t { kInline = 0, kExtent = 1 };
+
+}  // namespace
+
+// --- where payloads come from ----------------------------------------------------------------
+
+void ObjectWorld::take_payload(Entry& entry, std::uint32_t index, std::size_t bytes,
+                               std::size_t capacity) const {
+  // Said before it is taken, so that it is found whenever this process is killed. A compiler that
+  // stored it later would spoil that, hence the fence.
+  entry.storage.store(kExtent, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  const Extent extent = segment_->extents().allocate(capacity, kObjectOwner, index);
+  // NOTE: extents are given back with their pages, so these are fresh, and read as zero.
+  const std::size_t page = page_size();
+  if (bytes > 0 && !populate_pages(extent.data, (bytes + page - 1) / page * page)) {
+    throw SharedMemoryFull(
+        fmt::format("the machine has no memory left for a shared object of {} bytes", bytes));
+  }
+  entry.payload_at = segment_->offset_of(extent.data);
+  entry.payload_capacity = extent.bytes;
+}
+
+void ObjectWorld::free_payload(Entry& entry, std::uint32_t index) const noexcept {
+  if (entry.storage.load(std::memory_order_relaxed) == kInline) return;
+  segment_->extents().release_group(kObjectOwner, index);
+  std::atomic_signal_fence(std::memory_order_seq_cst);  // all of it is free first
+  entry.storage.store(kInline, std::memory_order_relaxed);
+}
+
+// --- the rest of the world -------------------------------------------------------------------
+
+bool ObjectWorld::dead(Tag tag) const {
+  const Registry& registry = segment_->registry();
+  const RecordState state = registry.state(tag);
+  if (state == RecordState::live) {
+    if (registry.alive(tag)) return false;
+    if (registry.record(tag).gone.load() != 0) return true;
+    // SUBTLE: its main thread runs no more. Its other threads die of the same cause, but perhaps
+    // some instructions later, and one of them may be at the word that the caller is about to take.
+    const ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
+    return !process.valid() || process.wait_ended(Deadline::now());
+  }
+  return state != RecordState::reserved;  // noted when it had been reaped
+}
+
+void ObjectWorld::grow(std::uint32_t from, std::uint32_t to) const {
+  static_assert(ObjectTable<ObjectWorld>::kStep * sizeof(Entry) == kPageSlack);
+  const std::size_t page = page_size();
+  const std::uint64_t table = segment_->header().objects_at;
+  const std::uint64_t begin = table + from * sizeof(Entry) / page * page;
+  const std::uint64_t end = table + (to * sizeof(Entry) + page - 1) / page * page;
+  if (!populate_pages(segment_->at(begin), end - begin)) {
+    throw SharedMemoryFull("the machine has no memory left for one more shared object");
+  }
+}
+
+void ObjectWorld::pause(unsigned turn) {
+  constexpr unsigned kSpins = 64;
+  constexpr unsigned kYields = 1024;
+  if (turn < kSpins) {
+    cpu_relax();
+  } else if (turn < kYields) {
+    std::this_thread::yield();
+  } else {
+    std::this_thread::sleep_for(std::chrono::microseconds(100));  // it is stopped
+  }
+}
+
+// --- Objects -----------------------------------------------------------------------------------
+
+Objects::Objects(Segment& segment)
+    : segment_(&segment),
+      world_(segment),
+      table_(world_, segment.objects(), segment.most_objects(), segment.header().objects) {}
+
+ObjectRef Objects::create(ObjectType type, std::size_t bytes, std::size_t capacity, Tag me) {
+  if (const auto ref = table_.create(type, bytes, capacity, me)) return *ref;
+  throw SharedMemoryFull(fmt::format(
+      "the family has {} shared objects (locks, values, arrays ...), which is the most: let go of "
+      "some",
+      table_.capacity()));
+}
+
+std::span<std::byte> Objects::payload(ObjectRef ref) const {
+  ObjectEntry<>& entry = table_.entry(ref.index);
+  if (entry.payload_at == 0)
+    return std::span(entry.inline_payload)
+        .first(std::min<std::size_t>(entry.bytes, entry.inline_payload.size()));
+  return {segment_->checked(entry.payload_at, entry.bytes), entry.bytes};
+}
+
+std::size_t Objects::count() const {
+  std::size_t count = 0;
+  table_.for_each([&](ObjectRef, const ObjectEntry<>&) { ++count; });
+  return count;
+}
+
+}  // namespace brood::detail

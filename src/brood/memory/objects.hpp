@@ -1,0 +1,77 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <brood/memory/object_table.hpp>
+#include <brood/memory/segment.hpp>
+
+namespace brood::detail {
+
+/// Where the payloads of objects come from and when a process is dead: the World of ObjectTable
+/// that processes use.
+class ObjectWorld {
+ public:
+  template <class T>
+  using Atom = std::atomic<T>;
+  using Entry = ObjectEntry<>;
+
+  explicit ObjectWorld(Segment& segment) : segment_(&segment) {}
+
+  [[nodiscard]] std::atomic<std::uint32_t>& slot(Tag tag) const {
+    return segment_->registry().record(tag).objects;
+  }
+  [[nodiscard]] bool dead(Tag tag) const;
+  void grow(std::uint32_t from, std::uint32_t to) const;
+  void take_payload(Entry& entry, std::uint32_t index, std::size_t bytes,
+                    std::size_t capacity) const;
+  void free_payload(Entry& entry, std::uint32_t index) const noexcept;
+  static void pause(unsigned turn);
+
+ private:
+  Segment* segment_;
+};
+
+/// The shared objects of the family: bytes in its segment that live as long as a process holds
+/// them, whoever is killed when. What Handle is built on; see ObjectTable for the rules.
+///
+/// Payloads of up to 64 bytes lie in the descriptor, larger ones elsewhere in the segment; either
+/// way they are aligned to 64 bytes, zero at first, and never raise SIGBUS. Any process may use it
+/// at once, from any thread.
+class Objects {
+ public:
+  explicit Objects(Segment& segment);
+  Objects(const Objects&) = delete;
+  Objects& operator=(const Objects&) = delete;
+
+  /// An object that `me` holds. Its payload may grow to `capacity` bytes. Throws SharedMemoryFull.
+  ObjectRef create(ObjectType type, std::size_t bytes, std::size_t capacity, Tag me);
+  bool adopt(ObjectRef ref, Tag holder, Tag by) { return table_.adopt(ref, holder, by); }
+  void drop(ObjectRef ref, Tag holder, Tag by) { table_.drop(ref, holder, by); }
+  bool release_all(Tag dead, Tag by) { return table_.release_all(dead, by); }
+  [[nodiscard]] bool held(ObjectRef ref, Tag holder) const { return table_.held(ref, holder); }
+
+  /// Of an object that the caller holds.
+  [[nodiscard]] ObjectType type(ObjectRef ref) const { return table_.entry(ref.index).type; }
+  [[nodiscard]] std::span<std::byte> payload(ObjectRef ref) const;
+  /// How large it may become.
+  [[nodiscard]] std::size_t payload_capacity(ObjectRef ref) const {
+    return table_.entry(ref.index).payload_capacity;
+  }
+
+  /// How many there are.
+  [[nodiscard]] std::size_t count() const;
+  template <class Visit>
+  void for_each(Visit visit) const {
+    table_.for_each(visit);
+  }
+
+ private:
+  Segment* segment_;
+  ObjectWorld world_;
+  ObjectTable<ObjectWorld> table_;
+};
+
+}  // namespace brood::detail
