@@ -11,6 +11,8 @@
 #include <brood/pool.hpp>
 #include <brood/pool_options.hpp>
 #include <brood/process.hpp>
+#include <brood/queue.hpp>
 #include <brood/register_exception.hpp>
 #include <brood/runtime.hpp>
 #include <brood/start_method.hpp>
+#include <brood/value.hpp>

@@ -49,7 +49,7 @@ struct World {
     }
     return true;
   }
-  void clean(Ring<>::Slot& slot) const { slot.kind = kNoMessage; }
+  void clean(const Held& held) const { held.slot->kind = kNoMessage; }
   bool grow(const Ring<>& ring) const { return memory.area.grow(ring); }
   std::uint32_t look() const { return epoch(); }
   void sleep(std::uint32_t look, const std::atomic<std::uint32_t>& word,
@@ -60,6 +60,7 @@ struct World {
   }
   void nap(unsigned) const { ::usleep(100); }
   bool spin(unsigned) const { return false; }
+  bool settled() const { return true; }
   bool passed() const { return false; }
 };
 

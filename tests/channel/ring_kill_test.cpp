@@ -45,12 +45,13 @@ struct World {
     const auto& dead = memory.victims.dead;
     return std::find(std::begin(dead), std::end(dead), other.bits()) != std::end(dead);
   }
-  void clean(Ring<>::Slot& slot) const { slot.kind = kNoMessage; }
+  void clean(const Held& held) const { held.slot->kind = kNoMessage; }
   bool grow(const Ring<>& ring) const { return memory.area.grow(ring); }
   int look() const { return 0; }
   void sleep(int, const std::atomic<std::uint32_t>&, std::uint32_t) const {}
   void nap(unsigned) const {}
   bool spin(unsigned) const { return false; }
+  bool settled() const { return true; }
   bool passed() const { return true; }
 };
 

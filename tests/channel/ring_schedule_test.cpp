@@ -113,7 +113,7 @@ class Trial {
     Tag self() const { return tag; }
     std::uint32_t epoch() const { return trial.epoch_.load(); }
     bool dead(Tag other) const { return trial.dead_.contains(other.bits()); }
-    void clean(TestRing::Slot& slot) const { slot.kind = kNoMessage; }
+    void clean(const TestRing::Held& held) const { held.slot->kind = kNoMessage; }
     bool grow(const TestRing& ring) const { return trial.area_->grow(ring); }
     std::uint32_t look() const { return trial.epoch_.load(); }
     void sleep(std::uint32_t look, const ScheduledAtom<std::uint32_t>& word,
@@ -126,6 +126,7 @@ class Trial {
     }
     void nap(unsigned) const { Schedule::yield(); }
     bool spin(unsigned) const { return false; }
+    bool settled() const { return true; }
     bool passed() const { return false; }
   };
 

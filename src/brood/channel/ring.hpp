@@ -179,16 +179,25 @@ class Ring {
   bool close() const;
   [[nodiscard]] bool closing() const { return header_->closing.load() != 0; }
 
+  /// From now on whoever releases a message wakes those who sleep on items().
+  void tell_of_releases() const { header_->joiners.store(1); }
+
   /// Whether what the dead hold must be looked for: `epoch` is the family's.
   [[nodiscard]] bool must_recover(std::uint32_t epoch) const {
     return header_->seen_epoch.load() != epoch;
   }
-  /// Converts what the dead hold. `dead(tag)` is the kernel's word; `clean(slot)` frees what a
+  /// Converts what the dead hold. `dead(tag)` is the kernel's word; `clean(held)` frees what a
   /// message names, whose `kind` says what that is, and may be called again for the same if the
   /// caller dies; `epoch` was read before.
-  template <class Dead, class Clean>
-  void recover(Tag me, std::uint32_t epoch, const Dead& dead, const Clean& clean) const;
+  /// `settled()` is asked last: false when somebody is dying and must be looked for again.
+  template <class Dead, class Clean, class Settled>
+  void recover(Tag me, std::uint32_t epoch, const Dead& dead, const Clean& clean,
+               const Settled& settled) const;
 
+  /// Whether the message that was put by `held` has been taken for good.
+  [[nodiscard]] static bool gone(const Held& held) {
+    return lap_of(held.slot->word.load()) != lap_of(held.word);
+  }
   /// How many messages are in it: exact as long as nobody is in the middle of anything.
   [[nodiscard]] std::uint64_t size() const;
   [[nodiscard]] bool full() const { return !has_room(header_->tail.load()); }
@@ -205,6 +214,18 @@ class Ring {
   void for_each_ring(const Visit& visit) const {
     for (std::uint32_t k = 0, end = last_ring(); k <= end; ++k) {
       visit(header_->rings[k].at.load(), bits_of(k));
+    }
+  }
+
+  /// All slots, when nobody uses it any more: `visit(held)`.
+  template <class Visit>
+  void for_each_slot(const Visit& visit) const {
+    for (std::uint32_t k = 0, end = last_ring(); k <= end; ++k) {
+      for (std::size_t i = 0; i != std::size_t{1} << bits_of(k); ++i) {
+        Slot& slot = slots_of(k)[i];
+        const std::uint64_t word = slot.word.load();
+        visit(Held{&slot, position_of(k, i, lap_of(word)), word});
+      }
     }
   }
 
@@ -241,6 +262,7 @@ class Ring {
     Atom<std::uint64_t> last_tomb;  // above all positions of tombstones
     Atom<std::uint32_t> closing;    // 1: close() was called; the end itself is a STOP
     Atom<std::uint32_t> newest;     // a hint: the ring of `tail`
+    Atom<std::uint32_t> joiners;    // 1: somebody waits until nothing is in it, nor held
     alignas(64) Atom<std::uint64_t> tail;
     Atom<std::uint64_t> head_seen;
     alignas(64) Atom<std::uint64_t> head;
@@ -316,8 +338,8 @@ class Ring {
   static void raise(Atom<std::uint64_t>& mark, std::uint64_t to);
   std::size_t take_late(Tag me, std::span<Held> out, bool lease) const;
   std::uint64_t change(const Held& held, State state) const;
-  void tell_those_at_the_end() const {
-    if (closing()) wake_all(header_->items);
+  void tell_of_release() const {
+    if (closing() || header_->joiners.load() != 0) wake_all(header_->items);
   }
   [[noreturn]] static void refuse() {
     throw DecodeError("a queue's words in shared memory make no sense: somebody wrote over them");

@@ -323,7 +323,7 @@ void Ring<Machine>::release(const Held& held) const {
     // set on a slot in these states.
     held.slot->word.store(freed(held.word), std::memory_order_release);
   }
-  tell_those_at_the_end();
+  tell_of_release();
 }
 
 template <class Machine>
@@ -419,9 +419,9 @@ bool Ring<Machine>::stop_in(std::uint32_t ring) const {
 // the dead's tag. So of several who recover one cleans, and if he dies too it is his to be
 // recovered. `seen_epoch` is set last: who is killed on the way has done nothing that counts.
 template <class Machine>
-template <class Dead, class Clean>
-void Ring<Machine>::recover(Tag me, std::uint32_t epoch, const Dead& dead,
-                            const Clean& clean) const {
+template <class Dead, class Clean, class Settled>
+void Ring<Machine>::recover(Tag me, std::uint32_t epoch, const Dead& dead, const Clean& clean,
+                            const Settled& settled) const {
   std::uint32_t seen = header_->seen_epoch.load();
   bool late = false;
   for (std::uint32_t k = 0, end = last_ring(); k <= end; ++k) {
@@ -445,8 +445,8 @@ void Ring<Machine>::recover(Tag me, std::uint32_t epoch, const Dead& dead,
       }
       const std::uint64_t mine = with(word, state, me.bits());
       if (!slot.word.compare_exchange_strong(word, mine)) continue;
-      if (slot.kind != kNoMessage) clean(slot);
       const Held held{&slot, position_of(k, i, lap_of(word)), mine};
+      if (slot.kind != kNoMessage) clean(held);
       if (state == kClaimed) {
         abandon(held);
       } else {
@@ -459,7 +459,7 @@ void Ring<Machine>::recover(Tag me, std::uint32_t epoch, const Dead& dead,
     wake_all(header_->items);
   }
   if (closing()) stop();
-  header_->seen_epoch.compare_exchange_strong(seen, epoch);
+  if (settled()) header_->seen_epoch.compare_exchange_strong(seen, epoch);
 }
 
 template <class Machine>

@@ -16,7 +16,8 @@ namespace brood::detail {
 ///     Tag self();
 ///     std::uint32_t epoch();                  the death epoch
 ///     bool dead(Tag);
-///     void clean(Slot&);                      frees what a message names
+///     bool settled();                         dead() may say the same next time
+///     void clean(Held);                       frees what a message names
 ///     bool grow(ring);                        installs a larger ring; false: there is no memory
 ///     auto look();                            before looking at the ring; then
 ///     void sleep(look, word, expected);       until the word or the epoch changes, or the deadline
@@ -31,7 +32,7 @@ bool heal(const Ring<Machine>& ring, World& world) {
   if (!ring.must_recover(epoch)) return false;
   ring.recover(
       world.self(), epoch, [&world](Tag tag) { return world.dead(tag); },
-      [&world](auto& slot) { world.clean(slot); });
+      [&world](const auto& held) { world.clean(held); }, [&world] { return world.settled(); });
   return true;
 }
 
