@@ -7,6 +7,7 @@
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
 #include <brood/future.hpp>
+#include <brood/joinable_queue.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_options.hpp>
@@ -14,5 +15,6 @@
 #include <brood/queue.hpp>
 #include <brood/register_exception.hpp>
 #include <brood/runtime.hpp>
+#include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>

@@ -112,9 +112,7 @@ class Queue {
   class Iterator;
 
   explicit Queue(std::size_t maxsize = 0) : Queue(QueueOptions{.maxsize = maxsize}) {}
-  explicit Queue(QueueOptions options)
-      : core_(kObjectType, {.maxsize = options.maxsize, .wait_for_memory = options.wait_for_memory}),
-        handle_(core_.handle()) {
+  explicit Queue(QueueOptions options) : Queue(kObjectType, options) {
     detail::require_sendable<T>();
   }
 
@@ -204,7 +202,7 @@ class Queue {
 
   friend bool operator==(const Queue& a, const Queue& b) noexcept { return a.handle_ == b.handle_; }
 
- private:
+ protected:
   friend detail::HandleAccess;
   static constexpr detail::ObjectType kObjectType =
       detail::object_type<T>(detail::ObjectKind::queue);
@@ -212,6 +210,9 @@ class Queue {
   static constexpr bool kImage =
       detail::kCrossing<T> == detail::Crossing::image && sizeof(T) <= detail::Ring<>::kPayload;
   using Core = detail::QueueCore;
+  Queue(detail::ObjectType type, QueueOptions options)
+      : core_(type, {.maxsize = options.maxsize, .wait_for_memory = options.wait_for_memory}),
+        handle_(core_.handle()) {}
   explicit Queue(detail::Handle handle) : core_(std::move(handle)), handle_(core_.handle()) {}
 
   bool put_until_deadline(const T& value, detail::Deadline deadline) const;
