@@ -37,6 +37,32 @@ def run_process(pool, n):
         process.start()
         process.join()
 
+def count(value, n):
+    for _ in range(n):
+        with value.get_lock():
+            value.value += 1
+
+def run_value(pool, n):
+    value = multiprocessing.Value('l', 0)
+    processes = [multiprocessing.Process(target=count, args=(value, n)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert value.value == 2 * n
+
+def run_lock(pool, n):
+    lock = multiprocessing.RLock()
+    for _ in range(n):
+        lock.acquire()
+        lock.release()
+
+def run_event(pool, n):
+    event = multiprocessing.Event()
+    for _ in range(n):
+        event.set()
+        event.clear()
+
 if __name__ == '__main__':
     multiprocessing.set_start_method('fork')
     with multiprocessing.Pool(2) as pool:

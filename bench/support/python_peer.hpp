@@ -20,6 +20,9 @@ class PythonPeer {
   //   map          Pool(2).map of n calls of a function that returns its argument
   //   apply_async  n calls of it, all submitted before the first result is awaited
   //   process      n times Process(...), start() and join(), one after the other
+  //   value        two processes that add 1 to one Value n times each, with its lock
+  //   lock         n times RLock.acquire() and release()
+  //   event        n times Event.set() and clear()
   // Throws std::runtime_error when there is no python3 or it fails.
   double seconds(const std::string& what, long n);
 

@@ -2,11 +2,13 @@
 // All of Brood.
 #pragma once
 
+#include <brood/array.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
 #include <brood/future.hpp>
+#include <brood/guarded.hpp>
 #include <brood/joinable_queue.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
@@ -15,6 +17,7 @@
 #include <brood/queue.hpp>
 #include <brood/register_exception.hpp>
 #include <brood/runtime.hpp>
+#include <brood/shared_array.hpp>
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>

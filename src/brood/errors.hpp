@@ -78,6 +78,13 @@ class StateError : public Error {
   using Error::Error;
 };
 
+/// An argument that the call never takes, whatever the state of things: a name with a slash, an
+/// index beyond the end, a value that is too long for its place.
+class ArgumentError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Work was given to a pool that is closed or terminated.
 class PoolClosed : public StateError {
  public:

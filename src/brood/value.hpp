@@ -42,12 +42,11 @@ template <class T>
 using ValueCell = std::conditional_t<kIsAtomic<T>, AtomicCell<T>, Committed<T>>;
 
 /// The lock of a value that is held, and a copy of the value, which is written back when the lock
-/// is released, if it was changed.
+/// is released, if it was changed. The Value must outlive it, as a mutex its lock.
 template <class T>
 class ValueEdit {
  public:
-  ValueEdit(Handle handle, ValueCell<T>& cell)
-      : handle_(std::move(handle)), cell_(&cell), before_(cell.read()), value_(before_) {}
+  explicit ValueEdit(ValueCell<T>& cell) : cell_(&cell), before_(cell.read()), value_(before_) {}
   ValueEdit(const ValueEdit&) = delete;
   ValueEdit& operator=(const ValueEdit&) = delete;
   ~ValueEdit() {
@@ -61,7 +60,6 @@ class ValueEdit {
   [[nodiscard]] bool owner_died() const { return cell_->lock.owner_died(); }
 
  private:
-  Handle handle_;
   ValueCell<T>* cell_;
   T before_;
   T value_;
@@ -113,7 +111,7 @@ class Value {
   /// was changed through it, unless an exception leaves the scope.
   [[nodiscard]] detail::ValueEdit<T> lock() {
     cell().lock.lock();
-    return {handle_, cell()};
+    return detail::ValueEdit<T>(cell());
   }
 
   /// Each in one step, without the lock; they return what was there before.

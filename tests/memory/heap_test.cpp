@@ -349,5 +349,109 @@ TEST_F(HeapTest, BlocksMayBeFreedByAnotherThread) {
   EXPECT_TRUE(came_back);
 }
 
+TEST_F(HeapTest, WhatIsGivenAwayOutlivesItsMaker) {
+  constexpr SharedOwner kObject{7};
+  Block small, large;
+  {
+    Heap heap(segment_, kOther);
+    small = heap.allocate(100);
+    large = heap.allocate(3 * kMiB);
+    heap.allocate(100);
+    std::memset(small.data, 0x31, small.bytes);
+    std::memset(large.data, 0x32, large.bytes);
+    heap.give(small, kObject);
+    heap.give(large, kObject);
+  }
+  EXPECT_EQ(Heap::measure(segment_).shared, small.bytes + 3 * kMiB);
+  EXPECT_TRUE(Heap::measure(segment_).held.empty());
+  EXPECT_EQ(small.data[99], std::byte{0x31});
+  EXPECT_EQ(large.data[3 * kMiB - 1], std::byte{0x32});
+  Heap heap(segment_, kMe);
+  const Block next = heap.allocate(100);
+  EXPECT_NE(next.data, small.data);
+  EXPECT_LT(static_cast<std::size_t>(next.data - small.data) + 4096, 8192U)
+      << "not in the page that was left";
+  heap.free_shared(segment_.offset_of(large.data), kObject);
+  EXPECT_EQ(heap.allocate(3 * kMiB).data, large.data) << "used again by who freed it";
+}
+
+TEST_F(HeapTest, FreeingForAnObjectIsIdempotentAndCheckedAgainstIt) {
+  constexpr SharedOwner kObject{7};
+  Heap heap(segment_, kMe);
+  Heap other(segment_, kOther);
+  for (const std::size_t size : {std::size_t{64}, std::size_t{5000}, 2 * kMiB}) {
+    const Block block = heap.allocate(size);
+    const std::uint64_t at = segment_.offset_of(block.data);
+    const auto shared = [&] { return Heap::measure(segment_).shared; };
+    other.free_shared(at, kObject);  // not given yet
+    heap.give(block, kObject);
+    const std::size_t given = shared();
+    EXPECT_GE(given, size);
+    other.free_shared(at, SharedOwner{8});
+    other.free_shared(at + 64, kObject);
+    other.free_shared(at + 1, kObject);
+    other.free_shared(at - 64, kObject);
+    other.free_shared(0, kObject);
+    other.free_shared(segment_.size(), kObject);
+    other.free_shared(std::numeric_limits<std::uint64_t>::max() / 64 * 64, kObject);
+    EXPECT_EQ(shared(), given) << "of a block of " << size;
+    other.free_shared(at, kObject);
+    other.free_shared(at, kObject);
+    heap.free_shared(at, kObject);
+    EXPECT_EQ(shared(), 0U);
+  }
+}
+
+TEST_F(HeapTest, WhatOthersFreedIsUsedAgainBeforeNewMemory) {
+  Heap heap(segment_, kMe);
+  Heap other(segment_, kOther);
+  std::uint32_t object = 0;
+  std::size_t most = 0;
+  for (int round = 0; round < 50; ++round) {
+    std::vector<std::pair<std::uint64_t, SharedOwner>> given;
+    for (int i = 0; i < 5000; ++i) {
+      const Block block = heap.allocate(256);
+      given.emplace_back(segment_.offset_of(block.data), SharedOwner{++object});
+      heap.give(block, given.back().second);
+    }
+    for (const auto& [at, owner] : given) other.free_shared(at, owner);
+    if (round == 1) most = used();
+  }
+  EXPECT_LE(used(), most);
+}
+
+TEST_F(FullHeap, FreePagesOfOneSizeServeAnother) {
+  leave(8 * kMiB);
+  Heap heap(segment_, kMe);
+  for (const std::size_t size : {std::size_t{200}, std::size_t{9000}, std::size_t{64}, kMiB}) {
+    std::vector<Block> blocks;
+    EXPECT_THROW(
+        {
+          for (;;) blocks.push_back(heap.allocate(size));
+        },
+        SharedMemoryFull);
+    EXPECT_GE(blocks.size() * size, 3 * kMiB) << size;
+    for (const Block& block : blocks) heap.free(block);
+  }
+}
+
+TEST_F(FullHeap, PagesThatTheDeadLeftServeOthersOnceTheyAreEmpty) {
+  leave(4 * kMiB);
+  constexpr Tag kThird(3, 1);
+  std::vector<std::uint64_t> given;
+  {
+    Heap gone(segment_, kThird);
+    for (const std::size_t size : {64U, 300U, 5000U, 70000U}) {
+      const Block block = gone.allocate(size);
+      given.push_back(segment_.offset_of(block.data));
+      gone.give(block, SharedOwner{7});
+    }
+  }
+  Heap heap(segment_, kMe);
+  EXPECT_THROW(heap.allocate(4 * kMiB), SharedMemoryFull);
+  for (const std::uint64_t at : given) heap.free_shared(at, SharedOwner{7});
+  EXPECT_FALSE(heap.allocate(4 * kMiB).empty());
+}
+
 }  // namespace
 }  // namespace brood::detail

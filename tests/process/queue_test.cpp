@@ -297,12 +297,26 @@ TEST_P(Queues, WaitingCostsNoTime) {
   child.join();
 }
 
-BROOD_UNDER_EVERY_START_METHOD(Queues);
-
 std::size_t shared_bytes() {
   const auto member = detail::Member::require();
   return detail::Heap::measure(member->segment()).shared;
 }
+
+void make_and_die() {
+  Queue<std::string> queue;
+  for (int i = 0; i != 50; ++i) queue.put(std::string(1000, 'x'));
+  ::raise(SIGKILL);
+}
+
+TEST_P(Queues, WhatAKilledProcessLeftGoesWithIt) {
+  const std::size_t before = shared_bytes();
+  Process child(make_and_die);
+  child.start();
+  child.join();
+  EXPECT_TRUE(eventually([&] { return shared_bytes() <= before; }));
+}
+
+BROOD_UNDER_EVERY_START_METHOD(Queues);
 
 TEST(QueueMemory, WhatNobodyTookGoesWithTheQueue) {
   if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";

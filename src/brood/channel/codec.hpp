@@ -17,6 +17,7 @@
 #include <brood/channel/archive.hpp>
 #include <brood/channel/bytes.hpp>
 #include <brood/channel/codec_containers.hpp>
+#include <brood/channel/codec_shared_memory.hpp>
 #include <brood/channel/codec_values.hpp>
 #include <brood/channel/function_pointer.hpp>
 #include <brood/channel/handle_codec.hpp>

@@ -213,6 +213,7 @@ std::span<const ExceptionType> standard_types() {
       from_message<TimeoutError>(),
       from_message<TaskTimeout>(),
       from_message<StateError>(),
+      from_message<ArgumentError>(),
       from_message<PoolClosed>(),
       from_message<TaskCancelled>(),
       from_message<WorkerLost>(),

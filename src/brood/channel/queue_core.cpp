@@ -133,8 +133,6 @@ class QueueCore::World {
 };
 
 Handle QueueCore::create(ObjectType type, const Shape& shape) {
-  [[maybe_unused]] static const bool registered =
-      (Objects::at_end(static_cast<std::uint32_t>(ObjectKind::queue), &QueueCore::at_end), true);
   if (shape.maxsize > std::size_t{1} << 40U) {
     throw StateError(fmt::format("a queue of at most {} messages: that many cannot be; 0 is for "
                                  "no limit", shape.maxsize));
@@ -302,5 +300,11 @@ bool QueueCore::join(Deadline deadline) const {
     brief.sleep(look, ring_.items(), expected);
   }
 }
+
+// Before main: the fork server, which cleans up after the dead, is forked at its beginning.
+const bool QueueCore::kEndKnown = [] {
+  Objects::at_end(static_cast<std::uint32_t>(ObjectKind::queue), &QueueCore::at_end);
+  return true;
+}();
 
 }  // namespace brood::detail

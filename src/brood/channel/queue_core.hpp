@@ -143,6 +143,7 @@ class QueueCore {
   static Handle create(ObjectType type, const Shape& shape);
   static void free_block(Segment& segment, Heap& heap, SharedOwner owner, const Held& held) noexcept;
   static void at_end(ObjectRef ref, std::span<std::byte> payload) noexcept;
+  static const bool kEndKnown;
   static Ring<> ring_in(const Handle& handle);
   [[nodiscard]] std::optional<Held> claim_slowly(Deadline deadline) const;
   Taken take_slowly(Held& held, bool lease, Deadline deadline) const;

@@ -4,8 +4,8 @@
 #include <memory>
 #include <span>
 
-#include <brood/memory/heap.hpp>
 #include <brood/memory/handle.hpp>
+#include <brood/memory/heap.hpp>
 #include <brood/memory/objects.hpp>
 #include <brood/memory/segment.hpp>
 #include <brood/platform/futex.hpp>
@@ -57,6 +57,9 @@ class Member {
 
   /// A process watches the family and announces deaths.
   [[nodiscard]] bool watched() const;
+  /// Sees to it that a process watches, so that even this one's death by SIGKILL is noticed. Where
+  /// none can be had, nothing happens.
+  virtual void ensure_watched() noexcept {}
 
  protected:
   explicit Member(Segment segment);

@@ -1,6 +1,7 @@
 // Layer: memory
 // The shared half of an object: that it is there, and which processes hold it. The algorithm, apart
 // from where it runs; Objects is the one that processes use. See docs/design/objects.md.
+// Length: one algorithm, whose steps are argued against each other.
 #pragma once
 
 #include <algorithm>

@@ -17,6 +17,8 @@ constexpr std::size_t kMiB = std::size_t{1} << 20U;
 constexpr std::size_t kLargestReserve = std::size_t{64} << 30U;
 constexpr std::size_t kSmallestReserve = 16 * kMiB;  // the largest, divided by four 6 times
 constexpr std::size_t kMostGranules = 65536;
+constexpr std::size_t kMostNames = 8192;
+constexpr std::size_t kBytesPerName = 16384;  // of the segment: two percent of it for their entries
 constexpr std::size_t kSmallestGranule = std::size_t{64} << 10U;
 constexpr std::size_t kObjectsShare = 64;  // one part in so many is for descriptors
 
@@ -32,18 +34,21 @@ struct Layout {
     lives_at = page;  // pages of their own: see LifeMutex
     records_at = round_up(lives_at + Tag::kSlots * sizeof(Life), page);
     threads_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
-    directory_at = round_up(threads_at + sizeof(ThreadTable), page);
+    names_at = round_up(threads_at + sizeof(ThreadTable), page);
+    names = std::min(kMostNames, bytes / kBytesPerName);
+    directory_at = round_up(names_at + names * sizeof(NameEntry), page);
     const std::size_t granules = bytes / granule_bytes;  // fewer, as the tables take some
     notes_at = round_up(directory_at + granules * sizeof(std::uint64_t), page);
     states_at = round_up(notes_at + granules * sizeof(PageNote<std::atomic>), page);
-    objects_at =
-        round_up(states_at + bytes / HeapBoard<>::kUnit * sizeof(std::uint32_t), page);
+    objects_at = round_up(states_at + bytes / HeapBoard<>::kUnit * sizeof(std::uint32_t), page);
     data_at = round_up(objects_at + bytes / kObjectsShare, granule_bytes);
     most_objects = static_cast<std::uint32_t>((data_at - objects_at) / sizeof(ObjectEntry<>));
   }
   std::uint64_t granule_bytes;
   std::uint64_t lives_at;
   std::uint64_t records_at;
+  std::uint64_t names_at;
+  std::size_t names;
   std::uint64_t threads_at;
   std::uint64_t directory_at;
   std::uint64_t notes_at;
@@ -104,7 +109,9 @@ Segment::Segment(Fd file, Mapping mapping)
           .granules = extents_.total_bytes() / extents_.granule_bytes(),
           .units = extents_.granule_bytes() / HeapBoard<>::kUnit,
           .data = at(data_at_)},
-      heap_(heap_tables_) {}
+      heap_(heap_tables_),
+      names_(reinterpret_cast<NameEntry*>(at(Layout(mapping_.size()).names_at)),
+             Layout(mapping_.size()).names) {}
 
 Segment Segment::create() {
   Reserved reserved = reserve();
@@ -126,7 +133,7 @@ Segment Segment::create() {
   // The tables are sparse too: a page comes with the first record or extent that needs it. The
   // first of each is taken now, so that a machine without memory says so here.
   for (const std::uint64_t part : {std::uint64_t{0}, header.lives_at, header.records_at,
-                                   header.directory_at, header.objects_at}) {
+                                   layout.names_at, header.directory_at, header.objects_at}) {
     if (!populate_pages(reserved.mapping.data() + part, page)) {
       throw SystemError("madvise(MADV_POPULATE_WRITE)", "the family's shared memory", ENOMEM);
     }

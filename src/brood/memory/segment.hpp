@@ -6,6 +6,7 @@
 
 #include <brood/memory/extents.hpp>
 #include <brood/memory/heap_board.hpp>
+#include <brood/memory/name_register.hpp>
 #include <brood/memory/object_table.hpp>
 #include <brood/memory/registry.hpp>
 #include <brood/platform/fd.hpp>
@@ -46,10 +47,10 @@ static_assert(sizeof(SegmentHeader) == 128);
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, slots of threads, the directory of extents, notes and
-/// block states of the heap, the descriptors of objects, then data. Everything is found by offsets,
-/// as processes may map it at different addresses. It is gone when the last process that maps it is
-/// gone.
+/// Header, life words, participant records, slots of threads, names, the directory of extents, notes
+/// and block states of the heap, the descriptors of objects, then data. Everything is found by
+/// offsets, as processes may map it at different addresses. It is gone when the last process that
+/// maps it is gone.
 class Segment {
  public:
   /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.
@@ -69,6 +70,7 @@ class Segment {
   /// The shared part of the heap; to allocate, see Heap.
   [[nodiscard]] HeapBoard<>& heap() { return heap_; }
   [[nodiscard]] const HeapBoard<>::Tables& heap_tables() const { return heap_tables_; }
+  [[nodiscard]] NameRegister& names() { return names_; }
   /// The descriptors of shared objects, untouched pages but for the first; see Objects.
   [[nodiscard]] ObjectEntry<>* objects() const;
   [[nodiscard]] std::uint32_t most_objects() const;
@@ -92,6 +94,7 @@ class Segment {
   Extents extents_;
   HeapBoard<>::Tables heap_tables_;
   HeapBoard<> heap_;
+  NameRegister names_;
 };
 
 /// Announces a birth or death: whoever sleeps in the family looks again at what it waits for.

@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 
-#include <brood/channel/heap_sink.hpp>
 #include <brood/channel/codec.hpp>
+#include <brood/channel/heap_sink.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/process/child.hpp>
@@ -86,8 +86,9 @@ void ChildProcess::start() {
     own_child_ = launched.own_child;
     pid_ = launched.pid;
   } catch (...) {
+    // What a fork would have held; before the record, and so its place in the bitmaps, is another's.
+    family_->objects().release_all(tag, family_->self());
     registry.free(tag);
-    family_->objects().release_all(tag, family_->self());  // what a fork would have held
     family_->heap().free(std::exchange(start_block_, {}));
     throw;
   }

@@ -215,6 +215,22 @@ void Family::restart_server(const std::shared_ptr<const Fd>& failed) {
   server_ = std::move(fresh);
 }
 
+void Family::ensure_watched() noexcept {
+  if (watched()) return;
+  std::shared_ptr<const Fd> server;
+  {
+    // Once: what was started is on its way, and looks for a root that is gone when it arrives.
+    const std::scoped_lock guard(mutex_);
+    if (std::exchange(watch_asked_for_, true)) return;
+    server = server_;
+  }
+  try {
+    restart_server(server);
+  } catch (const Error& e) {
+    static_cast<void>(e);  // no Runtime, or no room for a process: as without a fork server
+  }
+}
+
 int Family::execute_member(const char* role, Tag tag, const Fd* server, std::span<const int> more) {
   const std::array<std::string, 1> extra{
       fmt::format("{}={} {}", kEnvironmentName, role, tag.bits())};

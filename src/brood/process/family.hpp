@@ -48,6 +48,8 @@ class Family final : public Member {
   /// Executes the program again to have a new fork server, when the last one is gone. Throws
   /// StartError.
   void restart_server(const std::shared_ptr<const Fd>& failed);
+  /// Where threads ran before the Runtime there is no fork server until the first start.
+  void ensure_watched() noexcept override;
   /// Executes the program again as the member `tag` in the given role ("child", "server"), with the
   /// family's descriptors and `more`. Returns the process id. Throws SystemError.
   int execute_member(const char* role, Tag tag, const Fd* server, std::span<const int> more);
@@ -82,8 +84,9 @@ class Family final : public Member {
   ProcessHandle server_process_;      // if it is a child of this process
   std::optional<std::vector<std::string>> server_environment_;
   mutable std::mutex mutex_;
-  std::vector<Tag> children_;  // guarded by mutex_
-  unsigned started_ = 0;       // guarded by mutex_
+  std::vector<Tag> children_;     // guarded by mutex_
+  bool watch_asked_for_ = false;  // guarded by mutex_
+  unsigned started_ = 0;          // guarded by mutex_
 };
 
 /// The sentence for a program that lacks a Runtime.

@@ -158,6 +158,7 @@ bool Watchdog::clean_up_after(Tag dead) {
   if (in_use) return false;
   family_.segment().extents().release_all(dead, family_.self());
   Heap::recover(family_.segment(), dead, family_.self());
+  family_.segment().names().unlink_of(dead);
   // What a worker's results name is its until the pool has taken that over, and freed the record.
   const std::optional<RecordWord> record = registry.word(dead);
   if (record && registry.record(dead).role == static_cast<std::uint32_t>(Role::worker) &&
@@ -206,6 +207,8 @@ void Watchdog::kill_family() {
       if (process.valid()) watched_[tag.bits()] = {std::move(process), 0};
     });
   }
+  // Nobody is left who could make more of them; while a guardian is, who goes on if this one ends.
+  family_.segment().names().unlink_all();
   for (auto& [bits, watched] : guardians) {
     signal_quietly(watched.process);
     wait_quietly(watched.process);

@@ -1,0 +1,250 @@
+// Locks, semaphores and events beside what a user would take instead: the C library's, in shared
+// memory, and Python's.
+#include <benchmark/benchmark.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <memory>
+#include <new>
+
+#include <brood/brood.hpp>
+#include <brood/process/family.hpp>
+#include <brood/sync/event_word.hpp>
+#include <brood/sync/lock_word.hpp>
+#include <brood/sync/rlock_word.hpp>
+#include <brood/sync/semaphore_word.hpp>
+
+#include "support/python_peer.hpp"
+#include "support/ratio.hpp"
+
+namespace {
+
+using namespace brood::detail;
+using Clock = std::chrono::steady_clock;
+
+class RobustMutex {
+ public:
+  RobustMutex() {
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&mutex_, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+  }
+  void lock() {
+    if (pthread_mutex_lock(&mutex_) == EOWNERDEAD) pthread_mutex_consistent(&mutex_);
+  }
+  void unlock() { pthread_mutex_unlock(&mutex_); }
+
+ private:
+  pthread_mutex_t mutex_;
+};
+
+// Everything that two processes share here.
+struct Shared {
+  alignas(128) LockWord<> lock;
+  alignas(128) RLockWord<> rlock;
+  alignas(128) EventWord<> event;
+  alignas(128) RobustMutex mutex;
+  alignas(128) sem_t sem;
+  alignas(128) std::byte semaphore[SemaphoreWord<>::bytes_needed(1)];
+  alignas(128) std::atomic<std::uint32_t> stop;
+  alignas(128) std::uint64_t guarded;
+  alignas(128) std::atomic<std::int64_t> killed_at;
+};
+
+Shared* shared() {
+  static Shared* all = [] {
+    void* memory =
+        mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    auto* made = new (memory) Shared{};
+    sem_init(&made->sem, 1, 1);
+    SemaphoreWord<>::format(made->semaphore, 1, 1, DeadPermits::kReturn);
+    return made;
+  }();
+  return all;
+}
+
+// A forked process of the family that runs `body`.
+class Relative {
+ public:
+  template <class Body>
+  explicit Relative(Body body)
+      : family_(Family::require()),
+        tag_(family_->registry().reserve(family_->self(), Role::process, "peer")),
+        pid_(fork()) {
+    if (pid_ != 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (family_->become(tag_)) body();
+    _exit(0);
+  }
+  Relative(const Relative&) = delete;
+  Relative& operator=(const Relative&) = delete;
+  ~Relative() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    announce(family_->segment().header());
+    family_->registry().note_ended(tag_, 0);
+    family_->registry().free(tag_);
+  }
+  [[nodiscard]] int pid() const { return pid_; }
+  [[nodiscard]] Tag tag() const { return tag_; }
+
+ private:
+  std::shared_ptr<Family> family_;
+  Tag tag_;
+  pid_t pid_;
+};
+
+template <class Lock>
+void uncontended(benchmark::State& state, Lock& lock) {
+  for (auto _ : state) {
+    lock.lock();
+    lock.unlock();
+  }
+}
+
+template <class Lock>
+void short_section(Lock& lock) {
+  lock.lock();
+  ++shared()->guarded;
+  benchmark::ClobberMemory();
+  lock.unlock();
+}
+
+// What this process gets done while the other one does the same.
+template <class Lock>
+void contended(benchmark::State& state, Lock& lock) {
+  Relative other([&] {
+    for (;;) short_section(lock);
+  });
+  for (auto _ : state) short_section(lock);
+}
+
+void semaphore_of_ours(benchmark::State& state) {
+  auto& semaphore = *reinterpret_cast<SemaphoreWord<>*>(shared()->semaphore);
+  for (auto _ : state) {
+    semaphore.acquire();
+    semaphore.release();
+  }
+}
+void semaphore_of_posix(benchmark::State& state) {
+  for (auto _ : state) {
+    sem_wait(&shared()->sem);
+    sem_post(&shared()->sem);
+  }
+}
+void event_of_ours(benchmark::State& state) {
+  for (auto _ : state) {
+    shared()->event.set();
+    shared()->event.clear();
+  }
+}
+
+void of_python(benchmark::State& state, bench::PythonPeer& python, const char* what) {
+  const long n = bench::scaled(20'000);
+  for (auto _ : state) state.SetIterationTime(python.seconds(what, n));
+  state.SetItemsProcessed(state.iterations() * n);
+}
+
+// From the kill of a holder until this process, which waits, has the lock.
+void death_of_holder(benchmark::State& state) {
+  LockWord<>& lock = shared()->lock;
+  double worst = 0;
+  for (auto _ : state) {
+    Relative holder([&] {
+      lock.lock();
+      for (;;) pause();
+    });
+    while (lock.holder() != holder.tag()) usleep(20);
+    Relative killer([&, pid = holder.pid()] {
+      usleep(2'000);  // this process sleeps by then
+      shared()->killed_at.store(Clock::now().time_since_epoch().count());
+      kill(pid, SIGKILL);
+      for (;;) pause();
+    });
+    lock.lock();
+    const Clock::duration took =
+        Clock::now().time_since_epoch() - Clock::duration(shared()->killed_at.load());
+    if (!lock.owner_died()) state.SkipWithError("the holder was not killed");
+    lock.unlock();
+    const double seconds = std::chrono::duration<double>(took).count();
+    worst = std::max(worst, seconds);
+    state.SetIterationTime(seconds);
+  }
+  state.counters["worst_ms"] = worst * 1e3;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  brood::Runtime runtime(argc, argv);
+  bench::parse_quick(argc, argv);
+  shared();
+  bench::PythonPeer python;
+  const auto add = [](const char* name, auto body) {
+    return benchmark::RegisterBenchmark(name, body)->UseRealTime();
+  };
+  add("lock", [](benchmark::State& s) { uncontended(s, shared()->lock); });
+  add("rlock", [](benchmark::State& s) { uncontended(s, shared()->rlock); });
+  add("robust_mutex", [](benchmark::State& s) { uncontended(s, shared()->mutex); });
+  add("lock_of_two", [](benchmark::State& s) { contended(s, shared()->lock); });
+  add("robust_mutex_of_two", [](benchmark::State& s) { contended(s, shared()->mutex); });
+  add("semaphore", semaphore_of_ours);
+  add("sem_t", semaphore_of_posix);
+  add("event", event_of_ours);
+  const auto add_manual = [](const char* name, auto body) {
+    return benchmark::RegisterBenchmark(name, body)->UseManualTime();
+  };
+  add_manual("python_rlock", [&](benchmark::State& s) {
+    of_python(s, python, "lock");
+  })->Iterations(5);
+  add_manual("python_event", [&](benchmark::State& s) {
+    of_python(s, python, "event");
+  })->Iterations(3);
+  add_manual("killed_holder", death_of_holder)
+      ->Iterations(bench::scaled(100) > 1 ? 100 : 2)
+      ->Unit(benchmark::kMillisecond);
+  return bench::run(argc, argv,
+                    {{.what = "lock and unlock, uncontended, beside a robust mutex",
+                      .ours = "lock",
+                      .beside = "robust_mutex",
+                      .target = 0.8},
+                     {.what = "  of two processes, short critical section",
+                      .ours = "lock_of_two",
+                      .beside = "robust_mutex_of_two",
+                      .target = 1.0},
+                     {.what = "semaphore, acquire and release, beside sem_t",
+                      .ours = "semaphore",
+                      .beside = "sem_t",
+                      .target = 1.0},
+                     {.what = "RLock beside Python's",
+                      .ours = "rlock",
+                      .beside = "python_rlock",
+                      .target = 3,
+                      .judged = bench::Judged::times_as_fast},
+                     {.what = "Event, set and clear, beside Python's",
+                      .ours = "event",
+                      .beside = "python_event",
+                      .target = 3,
+                      .judged = bench::Judged::times_as_fast},
+                     {.what = "a killed holder until the next has the lock, mean of 100",
+                      .ours = "killed_holder",
+                      .target = 1,
+                      .judged = bench::Judged::ours_at_most,
+                      .unit = "ms"},
+                     {.what = "  the worst of 100",
+                      .ours = "killed_holder",
+                      .target = 10,
+                      .judged = bench::Judged::ours_at_most,
+                      .counter = "worst_ms",
+                      .unit = "ms"}});
+}

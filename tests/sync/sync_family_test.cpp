@@ -1,0 +1,276 @@
+// The words in the real family: threads and processes that really die.
+#include <brood/sync/event_word.hpp>
+#include <brood/sync/lock_word.hpp>
+#include <brood/sync/rlock_word.hpp>
+#include <brood/sync/semaphore_word.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <csignal>
+#include <new>
+#include <random>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <brood/process/family.hpp>
+
+#include "support/eventually.hpp"
+#include "support/forked.hpp"
+#include "support/sanitizers.hpp"
+#include "support/single_step.hpp"
+
+namespace brood::detail {
+namespace {
+
+using testing::Forked;
+using testing::patience;
+
+/// A T in the family's memory.
+template <class T>
+class Placed {
+ public:
+  Placed() : block_(Member::require()->heap().allocate(sizeof(T))), value_(new(block_.data) T{}) {}
+  Placed(const Placed&) = delete;
+  Placed& operator=(const Placed&) = delete;
+  ~Placed() { Member::require()->heap().free(block_); }
+  T* operator->() const { return value_; }
+  T& operator*() const { return *value_; }
+
+ private:
+  Block block_;
+  T* value_;
+};
+
+/// A forked process of the family that runs `body`.
+class Relative {
+ public:
+  template <class Body>
+  explicit Relative(Body body)
+      : family_(Family::require()),
+        tag_(family_->registry().reserve(family_->self(), Role::process, "relative")),
+        process_([this, &body] {
+          if (family_->become(tag_)) body();
+        }) {}
+  Relative(Relative&&) = default;
+  ~Relative() {
+    if (!family_) return;
+    process_.kill();
+    announce(family_->segment().header());
+    family_->registry().note_ended(tag_, 0);
+    family_->registry().free(tag_);
+  }
+  Forked& process() { return process_; }
+  [[nodiscard]] Tag tag() const { return tag_; }
+
+ private:
+  std::shared_ptr<Family> family_;
+  Tag tag_;
+  Forked process_;
+};
+
+class SyncFamily : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
+  }
+};
+
+TEST(SyncThreads, EachHasATagOfItsOwn) {
+  Registry& registry = Member::require()->registry();
+  EXPECT_EQ(ThisThread::tag(), Member::require()->self());
+  std::set<std::uint32_t> tags{ThisThread::tag().bits()};
+  for (int i = 0; i != 5; ++i) {
+    Tag tag;
+    std::thread([&] {
+      tag = ThisThread::tag();
+      EXPECT_EQ(ThisThread::tag(), tag);
+      EXPECT_TRUE(registry.alive(tag));
+      EXPECT_EQ(registry.process_of(tag), Member::require()->self());
+    }).join();
+    EXPECT_FALSE(registry.alive(tag)) << "it has ended";
+    EXPECT_FALSE(tag.is_process());
+    EXPECT_TRUE(tags.insert(tag.bits()).second) << "the tag is used again at once";
+  }
+}
+
+TEST_F(SyncFamily, AForkThatBroodDidNotMakeIsNobody) {
+  testing::in_child([] { EXPECT_THROW(ThisThread::tag(), StateError); });
+}
+
+TEST(SyncThreads, AThreadThatEndsWithALockIsDead) {
+  Placed<LockWord<>> lock;
+  std::thread([&] { lock->lock(); }).join();
+  EXPECT_FALSE(lock->locked());
+  ASSERT_TRUE(lock->try_lock());
+  EXPECT_TRUE(lock->owner_died());
+  lock->unlock();
+  EXPECT_FALSE(lock->owner_died());
+}
+
+TEST(SyncThreads, AnyThreadMayUnlockButNotTwice) {
+  Placed<LockWord<>> lock;
+  EXPECT_THROW(lock->unlock(), StateError);
+  lock->lock();
+  EXPECT_TRUE(lock->locked());
+  EXPECT_FALSE(lock->try_lock());
+  EXPECT_FALSE(lock->try_lock_until(Deadline::after(std::chrono::milliseconds(1))));
+  std::thread([&] { lock->unlock(); }).join();
+  EXPECT_FALSE(lock->locked());
+  EXPECT_THROW(lock->unlock(), StateError);
+}
+
+TEST(SyncThreads, OnlyItsHolderUnlocksAnRLock) {
+  Placed<RLockWord<>> lock;
+  lock->lock();
+  lock->lock();
+  std::thread([&] {
+    EXPECT_FALSE(lock->try_lock());
+    EXPECT_THROW(lock->unlock(), StateError);
+  }).join();
+  lock->unlock();
+  EXPECT_TRUE(lock->locked());
+  const std::uint32_t depth = lock->unlock_all();
+  EXPECT_FALSE(lock->locked());
+  lock->lock_again(depth);
+  lock->unlock();
+  EXPECT_THROW(lock->unlock(), StateError);
+}
+
+// For ThreadSanitizer too: plain memory, ordered by the lock only.
+TEST(SyncThreads, ManyCountUnderALock) {
+  Placed<LockWord<>> lock;
+  Placed<EventWord<>> start;
+  std::uint64_t count = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i != 4; ++i) {
+    threads.emplace_back([&] {
+      start->wait();
+      for (int n = 0; n != 20'000; ++n) {
+        lock->lock();
+        ++count;
+        lock->unlock();
+      }
+    });
+  }
+  start->set();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(count, 80'000U);
+}
+
+TEST(SyncThreads, ManyShareASemaphore) {
+  const Block block = Member::require()->heap().allocate(SemaphoreWord<>::bytes_needed(2));
+  auto* semaphore = SemaphoreWord<>::format(block.data, 1, 1, DeadPermits::kReturn);
+  std::uint64_t count = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i != 4; ++i) {
+    threads.emplace_back([&] {
+      for (int n = 0; n != 10'000; ++n) {
+        semaphore->acquire();
+        ++count;
+        semaphore->release();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(count, 40'000U);
+  EXPECT_EQ(semaphore->value(), 1U);
+  EXPECT_THROW(semaphore->release(), StateError);
+  Member::require()->heap().free(block);
+}
+
+// The kernel tells one sleeper of the holder's death; all must come to their end.
+TEST_F(SyncFamily, AKilledHolderIsTakenOverByAllWhoWait) {
+  Placed<LockWord<>> lock;
+  Placed<std::atomic<int>> told;
+  Relative holder([&] {
+    lock->lock();
+    for (;;) ::pause();
+  });
+  ASSERT_TRUE(testing::eventually([&] { return lock->holder() == holder.tag(); }));
+  std::vector<Relative> waiters;
+  for (int i = 0; i != 4; ++i) {
+    waiters.emplace_back([&] {
+      ASSERT_TRUE(lock->try_lock_until(patience()));
+      if (lock->owner_died()) told->fetch_add(1);
+      lock->unlock();
+    });
+  }
+  for (Relative& waiter : waiters) {
+    ASSERT_TRUE(testing::await_state(waiter.process().pid(), 'S'));
+  }
+  holder.process().kill();
+  for (Relative& waiter : waiters) EXPECT_EQ(waiter.process().wait(), 0);
+  EXPECT_EQ(told->load(), 1) << "one takes over from the dead, the others from the living";
+}
+
+// Kills and stops at random under load: two counters that are changed one after the other say
+// whether two were ever inside at once.
+TEST_F(SyncFamily, RandomKillsAndStops) {
+  struct Guarded {
+    LockWord<> lock;
+    std::atomic<std::uint64_t> before;
+    std::atomic<std::uint64_t> after;
+    std::atomic<std::uint64_t> wrong;
+    std::atomic<std::uint64_t> deaths;
+    std::atomic<std::uint64_t> permits_wrong;
+    std::atomic<std::uint32_t> inside;
+  };
+  Placed<Guarded> data;
+  const Block block = Member::require()->heap().allocate(SemaphoreWord<>::bytes_needed(2));
+  auto* semaphore = SemaphoreWord<>::format(block.data, 2, 2, DeadPermits::kReturn);
+  const auto work = [&] {
+    for (;;) {
+      data->lock.lock();
+      const std::uint64_t before = data->before.load();
+      if (data->lock.owner_died()) {
+        data->after.store(before);
+        data->deaths.fetch_add(1);
+      } else if (before != data->after.load()) {
+        data->wrong.fetch_add(1);
+      }
+      data->before.store(before + 1);
+      data->after.store(before + 1);
+      data->lock.unlock();
+      semaphore->acquire();
+      semaphore->release();
+    }
+  };
+  constexpr std::size_t kWorkers = 4;
+  std::vector<std::unique_ptr<Relative>> workers(kWorkers);
+  for (auto& worker : workers) worker = std::make_unique<Relative>(work);
+  std::mt19937 random(1);
+  int kills = 0;
+  const auto end = std::chrono::steady_clock::now() +
+                   std::chrono::milliseconds(testing::prove_everything() ? 60'000 : 1'500);
+  while (std::chrono::steady_clock::now() < end) {
+    auto& worker = workers[random() % kWorkers];
+    if (random() % 3 == 0) {
+      worker->process().signal(SIGSTOP);
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 2'000));
+      worker->process().signal(SIGCONT);
+      continue;
+    }
+    worker.reset();
+    ++kills;
+    worker = std::make_unique<Relative>(work);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 3'000));
+  }
+  const std::uint64_t rounds = data->before.load();
+  EXPECT_TRUE(testing::eventually([&] { return data->before.load() > rounds + 1'000; }))
+      << "they do not go on";
+  workers.clear();
+  EXPECT_EQ(data->wrong.load(), 0U);
+  EXPECT_TRUE(data->lock.try_lock_until(patience()));
+  data->lock.unlock();
+  EXPECT_EQ(semaphore->value(), 2U) << "a permit is lost";
+  std::printf("%d killed, %llu times while they held the lock, %llu rounds\n", kills,
+              static_cast<unsigned long long>(data->deaths.load()),
+              static_cast<unsigned long long>(data->before.load()));
+  EXPECT_GT(kills, 10);
+  Member::require()->heap().free(block);
+}
+
+}  // namespace
+}  // namespace brood::detail

@@ -1,0 +1,295 @@
+// Kills an operation of each word at every instruction, and lets others carry on.
+#include <brood/sync/event_word.hpp>
+#include <brood/sync/lock_word.hpp>
+#include <brood/sync/rlock_word.hpp>
+#include <brood/sync/semaphore_word.hpp>
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <new>
+
+#include "support/forked.hpp"
+#include "support/single_step.hpp"
+
+namespace brood::detail {
+namespace {
+
+using testing::Forked;
+using testing::patience;
+using testing::prove_everything;
+using testing::SingleStep;
+
+/// Shared memory with real futexes, in which the test says who is dead: after it has killed them.
+struct Table {
+  std::array<std::atomic<std::uint32_t>, 16> dead;
+  std::atomic<std::uint32_t> epoch;
+  std::atomic<std::uint32_t> asleep;
+};
+Table* table = nullptr;
+Tag me(1, 1);
+
+struct TableEnvironment {
+  template <class T>
+  using Atom = std::atomic<T>;
+  using Word = Atom<std::uint32_t>;
+  using Glance = std::uint32_t;
+
+  static Tag self() { return me; }
+  static bool dead(Tag tag) { return table->dead[tag.slot()].load() != 0; }
+  static Glance look() { return table->epoch.load(); }
+  static void sleep(Glance glance, const Word& word, std::uint32_t expected,
+                    std::span<const Tag> /*holders*/, Deadline deadline) {
+    const std::array<FutexWord, 2> words{FutexWord{&word, expected},
+                                         FutexWord{&table->epoch, glance}};
+    table->asleep.fetch_add(1);
+    futex_wait_any(words, deadline);
+    table->asleep.fetch_sub(1);
+  }
+  static void sleep(Glance glance, const Word& word, std::uint32_t expected, Tag /*holder*/,
+                    Deadline deadline) {
+    sleep(glance, word, expected, std::span<const Tag>(), deadline);
+  }
+  static bool passed(Deadline deadline) { return deadline.passed(); }
+  static int wake(const Word& word, int count) { return futex_wake(word, count); }
+  static int wake_all(const Word& word) { return futex_wake_all(word); }
+  static void announce() {
+    table->epoch.fetch_add(1);
+    futex_wake_all(table->epoch);
+  }
+  static int spins() { return 0; }
+  static void relax() {}
+};
+
+constexpr Tag kVictim(1, 1);
+constexpr Tag kSurvivor(2, 1);
+constexpr Tag kWaiter(3, 1);
+constexpr Tag kDead(4, 1);
+
+using Semaphore = SemaphoreWord<TableEnvironment>;
+struct Words {
+  Table table;
+  LockWord<TableEnvironment> lock;
+  RLockWord<TableEnvironment> rlock;
+  EventWord<TableEnvironment> event;
+  alignas(64) std::array<std::byte, Semaphore::bytes_needed(4)> semaphore;
+  std::uint32_t done;  // what the waiter saw
+};
+
+class SyncKill : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto reason = SingleStep::why_not()) GTEST_SKIP() << *reason;
+    reset();
+  }
+  void reset() {
+    std::memset(static_cast<void*>(&*words), 0, sizeof(Words));
+    Semaphore::format(words->semaphore.data(), 2, 2, DeadPermits::kReturn);
+    table = &words->table;
+    table->dead[kDead.slot()].store(1);
+  }
+  Semaphore& semaphore() { return *reinterpret_cast<Semaphore*>(words->semaphore.data()); }
+
+  /// Stops `operation` at each instruction; `survivors` look at the memory as if it had been killed
+  /// there. Nothing but the operation writes at a death here, so this is the same as killing.
+  template <class Operation, class Survivors>
+  void stop_everywhere(Operation operation, Survivors survivors) {
+    me = kVictim;
+    SingleStep child(operation);
+    std::uint64_t points = 0;
+    do {
+      Words saved;
+      std::memcpy(static_cast<void*>(&saved), &*words, sizeof saved);
+      table->dead[kVictim.slot()].store(1);
+      me = kSurvivor;
+      survivors();
+      ASSERT_FALSE(HasFailure()) << "stopped after instruction " << child.steps();
+      std::memcpy(static_cast<void*>(&*words), &saved, sizeof saved);
+      ++points;
+    } while (child.step());
+    std::printf("%llu kill points\n", static_cast<unsigned long long>(points));
+    EXPECT_GT(points, 10u);
+  }
+
+  /// Kills `operation` at a sample of its instructions while another process is asleep in `wait`;
+  /// that one must come to its end.
+  template <class Prepare, class Operation, class Wait>
+  void kill_beside_a_sleeper(Prepare prepare, Operation operation, Wait wait) {
+    const std::uint64_t stride = prove_everything() ? 1 : 23;
+    std::uint64_t kills = 0;
+    for (std::uint64_t steps = 0;; steps += stride) {
+      reset();
+      me = kVictim;
+      prepare();
+      Forked waiter([&] {
+        me = kWaiter;
+        wait();
+      });
+      while (table->asleep.load() == 0) ::usleep(50);
+      ASSERT_TRUE(testing::await_state(waiter.pid(), 'S'));
+      me = kVictim;
+      SingleStep child(operation);
+      child.step(steps);
+      const bool ended = child.ended();
+      child.kill();
+      ++kills;
+      table->dead[kVictim.slot()].store(1);
+      TableEnvironment::announce();  // the watchdog's part
+      ASSERT_EQ(waiter.wait(), 0) << "killed after instruction " << steps;
+      if (ended) break;
+    }
+    std::printf("%llu killed beside a sleeper\n", static_cast<unsigned long long>(kills));
+  }
+
+  testing::Shared<Words> words;
+};
+
+void expect_lock_can_be_had(Words& words) {
+  ASSERT_TRUE(words.lock.try_lock());
+  EXPECT_EQ(words.lock.holder(), kSurvivor);
+  words.lock.unlock();
+  EXPECT_FALSE(words.lock.locked());
+  EXPECT_FALSE(words.lock.owner_died());
+}
+
+TEST_F(SyncKill, LockAndUnlock) {
+  stop_everywhere(
+      [&] {
+        words->lock.lock();
+        words->done = 1;  // half a change
+        words->done = 0;
+        words->lock.unlock();
+      },
+      [&] {
+        const bool torn = words->done != 0;
+        ASSERT_TRUE(words->lock.try_lock());
+        EXPECT_TRUE(!torn || words->lock.owner_died());
+        words->lock.unlock();
+        expect_lock_can_be_had(*words);
+      });
+}
+
+TEST_F(SyncKill, LockTakenOverFromTheDead) {
+  me = kDead;
+  words->lock.lock();
+  stop_everywhere(
+      [&] {
+        words->lock.lock();
+        words->lock.unlock();
+      },
+      [&] {
+        const bool was_locked = !words->lock.holder().none();
+        ASSERT_TRUE(words->lock.try_lock());
+        EXPECT_EQ(words->lock.owner_died(), was_locked);
+        words->lock.unlock();
+        expect_lock_can_be_had(*words);
+      });
+}
+
+TEST_F(SyncKill, RLockTwice) {
+  stop_everywhere(
+      [&] {
+        words->rlock.lock();
+        words->rlock.lock();
+        words->rlock.unlock();
+        words->rlock.unlock();
+      },
+      [&] {
+        ASSERT_TRUE(words->rlock.try_lock());
+        EXPECT_EQ(words->rlock.depth(), 1U);
+        words->rlock.unlock();
+        EXPECT_FALSE(words->rlock.locked());
+      });
+}
+
+TEST_F(SyncKill, SemaphoreAcquireAndRelease) {
+  stop_everywhere(
+      [&] {
+        semaphore().acquire();
+        semaphore().acquire();
+        semaphore().release();
+        semaphore().release();
+      },
+      [&] {
+        ASSERT_EQ(semaphore().value(), 2U);
+        ASSERT_TRUE(semaphore().try_acquire());
+        ASSERT_TRUE(semaphore().try_acquire());
+        ASSERT_FALSE(semaphore().try_acquire());
+        semaphore().release();
+        semaphore().release();
+        EXPECT_THROW(semaphore().release(), StateError);
+        EXPECT_EQ(semaphore().value(), 2U);
+      });
+}
+
+TEST_F(SyncKill, SemaphoreSignals) {
+  Semaphore::format(words->semaphore.data(), 0, 2, DeadPermits::kStay);
+  stop_everywhere([&] { semaphore().release(); },
+                  [&] {
+                    const std::uint32_t value = semaphore().value();
+                    ASSERT_LE(value, 1U);
+                    ASSERT_EQ(semaphore().try_acquire(), value == 1);
+                    semaphore().release();
+                    semaphore().release();
+                    EXPECT_THROW(semaphore().release(), StateError);
+                  });
+}
+
+TEST_F(SyncKill, EventSetAndClear) {
+  stop_everywhere(
+      [&] {
+        words->event.set();
+        words->event.clear();
+      },
+      [&] {
+        words->event.set();
+        ASSERT_TRUE(words->event.wait_until(Deadline::now()));
+        words->event.clear();
+        ASSERT_FALSE(words->event.wait_until(Deadline::now()));
+      });
+}
+
+TEST_F(SyncKill, UnlockBesideASleeper) {
+  kill_beside_a_sleeper([&] { words->lock.lock(); }, [&] { words->lock.unlock(); },
+                        [&] {
+                          ASSERT_TRUE(words->lock.try_lock_until(patience()));
+                          words->lock.unlock();
+                        });
+}
+
+TEST_F(SyncKill, ReleaseBesideASleeper) {
+  kill_beside_a_sleeper(
+      [&] {
+        semaphore().acquire();
+        semaphore().acquire();
+      },
+      [&] { semaphore().release(); },
+      [&] {
+        ASSERT_TRUE(semaphore().try_acquire_until(patience()));
+        semaphore().release();
+      });
+}
+
+// A stopped holder is alive: it is not robbed however long it takes.
+TEST_F(SyncKill, AStoppedHolderIsNotRobbed) {
+  me = kVictim;
+  SingleStep holder([&] {
+    words->lock.lock();
+    semaphore().acquire();
+    words->done = 1;
+    semaphore().release();
+    words->lock.unlock();
+  });
+  while (words->done == 0) ASSERT_TRUE(holder.step());
+  me = kSurvivor;
+  EXPECT_FALSE(words->lock.try_lock_until(Deadline::after(std::chrono::milliseconds(20))));
+  EXPECT_EQ(words->lock.holder(), kVictim);
+  EXPECT_EQ(semaphore().value(), 1U);
+  holder.finish();
+  EXPECT_TRUE(words->lock.try_lock());
+  EXPECT_EQ(semaphore().value(), 2U);
+}
+
+}  // namespace
+}  // namespace brood::detail
