@@ -9,12 +9,15 @@
 #include <brood/errors.hpp>
 #include <brood/future.hpp>
 #include <brood/guarded.hpp>
+#include <brood/joinable_queue.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_options.hpp>
 #include <brood/process.hpp>
+#include <brood/queue.hpp>
 #include <brood/register_exception.hpp>
 #include <brood/runtime.hpp>
 #include <brood/shared_array.hpp>
+#include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>

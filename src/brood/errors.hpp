@@ -91,6 +91,12 @@ class PoolClosed : public StateError {
   using StateError::StateError;
 };
 
+/// Something was put into a queue that is closed, or was to be got at its end.
+class QueueClosed : public StateError {
+ public:
+  using StateError::StateError;
+};
+
 /// The task was cancelled before it had a result.
 class TaskCancelled : public Error {
  public:

@@ -193,6 +193,13 @@ class Schedule {
     }
   }
 
+  /// Lets another fiber run first, if one can.
+  static void yield() {
+    Schedule& self = *current_schedule();
+    self.preempted_ = true;
+    self.leave_fiber(*self.running_);
+  }
+
   /// Which fiber runs, by the order of spawning; -1 outside of fibers.
   static int current() {
     const Schedule* self = current_schedule();

@@ -1,5 +1,6 @@
 #include <brood/memory/objects.hpp>
 
+#include <array>
 #include <chrono>
 #include <thread>
 
@@ -20,6 +21,9 @@ constexpr Tag kObjectOwner = Tag::from_bits(1);
 static_assert(kObjectOwner.generation() == 0 && !kObjectOwner.none());
 
 enum Storage : std::uint32_t { kInline = 0, kExtent = 1 };
+
+constexpr std::size_t kKinds = 64;
+std::array<std::atomic<Objects::AtEnd>, kKinds> end_of_kind{};
 
 }  // namespace
 
@@ -44,6 +48,14 @@ void ObjectWorld::take_payload(Entry& entry, std::uint32_t index, std::size_t by
 
 void ObjectWorld::free_payload(Entry& entry, std::uint32_t index) const noexcept {
   if (entry.storage.load(std::memory_order_relaxed) == kInline) return;
+  const std::uint32_t kind = entry.type.kind;
+  const Objects::AtEnd at_end = kind < kKinds ? end_of_kind[kind].load() : nullptr;
+  // Without an address it was never finished, or this is done again.
+  if (at_end != nullptr && entry.payload_at != 0) {
+    at_end(ObjectRef{.index = index, .generation = 0}, {segment_->at(entry.payload_at), entry.bytes});
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    entry.payload_at = 0;
+  }
   segment_->extents().release_group(kObjectOwner, index);
   std::atomic_signal_fence(std::memory_order_seq_cst);  // all of it is free first
   entry.storage.store(kInline, std::memory_order_relaxed);
@@ -115,6 +127,24 @@ std::size_t Objects::count() const {
   std::size_t count = 0;
   table_.for_each([&](ObjectRef, const ObjectEntry<>&) { ++count; });
   return count;
+}
+
+Extent Objects::add_extent(ObjectRef ref, std::size_t bytes) {
+  const Extent extent = segment_->extents().allocate(bytes, kObjectOwner, ref.index);
+  if (populate_pages(extent.data, (bytes + page_size() - 1) / page_size() * page_size())) {
+    return extent;
+  }
+  return_extent(ref, extent);
+  throw SharedMemoryFull(
+      fmt::format("the machine has no memory left for {} more bytes of a shared object", bytes));
+}
+
+void Objects::return_extent(ObjectRef ref, Extent extent) noexcept {
+  segment_->extents().release(extent, kObjectOwner, ref.index, true);
+}
+
+void Objects::at_end(std::uint32_t kind, AtEnd action) noexcept {
+  if (kind < kKinds) end_of_kind[kind].store(action);
 }
 
 }  // namespace brood::detail

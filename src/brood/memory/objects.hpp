@@ -53,6 +53,17 @@ class Objects {
   bool release_all(Tag dead, Tag by) { return table_.release_all(dead, by); }
   [[nodiscard]] bool held(ObjectRef ref, Tag holder) const { return table_.held(ref, holder); }
 
+  /// More memory for an object that the caller holds, with pages, given back with the object; its
+  /// contents are undefined. Throws SharedMemoryFull. And back before that.
+  Extent add_extent(ObjectRef ref, std::size_t bytes);
+  void return_extent(ObjectRef ref, Extent extent) noexcept;
+
+  /// What is to be done at the end of an object of this kind, before its payload goes: by any process
+  /// of the family, and again if that is killed in it. To be called before objects of the kind are
+  /// made, in every program that makes them.
+  using AtEnd = void (*)(ObjectRef ref, std::span<std::byte> payload) noexcept;
+  static void at_end(std::uint32_t kind, AtEnd action) noexcept;
+
   /// Of an object that the caller holds.
   [[nodiscard]] ObjectType type(ObjectRef ref) const { return table_.entry(ref.index).type; }
   [[nodiscard]] std::span<std::byte> payload(ObjectRef ref) const;

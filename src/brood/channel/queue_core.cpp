@@ -1,0 +1,310 @@
+#include <brood/channel/queue_core.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <chrono>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <brood/channel/ring_wait.hpp>
+#include <brood/errors.hpp>
+#include <brood/memory/object_kind.hpp>
+#include <brood/memory/objects.hpp>
+#include <brood/platform/process_handle.hpp>
+
+namespace brood::detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint32_t kLeastFirst = 6;
+constexpr std::uint32_t kMostFirst = 10;  // 64 KiB; larger queues grow when they need it
+constexpr std::uint32_t kSpare = 16;      // slots for messages that are being read
+/// How often a wait looks before it sleeps: about a microsecond.
+constexpr unsigned kSpins = 40;
+
+SharedOwner owner_of(ObjectRef ref) { return SharedOwner{ref.index + 1}; }
+
+/// No thread of it runs any more.
+bool is_dead(Registry& registry, Tag tag) {
+  const RecordState state = registry.state(tag);
+  if (state != RecordState::live) return state != RecordState::reserved;
+  if (registry.alive(tag)) return false;
+  if (registry.record(tag).gone.load() != 0) return true;
+  // SUBTLE: its main thread runs no more; another may be at the slot for some instructions.
+  const ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
+  return !process.valid() || process.wait_ended(Deadline::now());
+}
+
+/// The objects that messages in queues name: held by the process that put them until they are
+/// taken.
+class Kept {
+ public:
+  void add(Handle queue, const QueueCore::Held& held, std::vector<Handle> named) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(all_, [](const One& one) { return Ring<>::gone(one.held); });
+    all_.push_back({std::move(queue), held, std::move(named)});
+  }
+
+ private:
+  struct One {
+    Handle queue;
+    QueueCore::Held held;
+    std::vector<Handle> named;
+  };
+  std::mutex mutex_;
+  std::vector<One> all_;
+};
+Kept& kept() {
+  static auto* const all = new Kept;  // lives as long as the process
+  return *all;
+}
+
+}  // namespace
+
+/// What waiting needs, for a call.
+class QueueCore::World {
+ public:
+  World(const QueueCore& core, Deadline deadline)
+      : core_(&core), member_(&core.handle_.member()), deadline_(deadline) {}
+
+  [[nodiscard]] Tag self() const { return member_->self(); }
+  [[nodiscard]] std::uint32_t epoch() const {
+    unsettled_ = false;
+    return core_->epoch();
+  }
+  [[nodiscard]] bool dead(Tag tag) const {
+    const bool gone = is_dead(member_->registry(), tag);
+    // Somebody whose end is near: it must be looked for again.
+    unsettled_ = unsettled_ || (!gone && !member_->registry().alive(tag));
+    return gone;
+  }
+  void clean(const Held& held) const {
+    free_block(member_->segment(), member_->heap(), owner_of(core_->handle_.ref()), held);
+  }
+  [[nodiscard]] bool grow(const Ring<>& ring) const {
+    const auto growth = ring.growth();
+    if (!growth.possible) return false;
+    if (!growth.missing) return ring.stop();
+    Extent extent;
+    try {
+      extent = member_->objects().add_extent(core_->handle_.ref(), Ring<>::slots_bytes(growth.bits));
+    } catch (const SharedMemoryFull&) {
+      if (!core_->waits_for_memory()) throw;
+      return false;
+    }
+    Ring<>::clear_slots(extent.data, growth.bits);
+    if (!install_and_stop(ring, growth, member_->segment().offset_of(extent.data))) {
+      member_->objects().return_extent(core_->handle_.ref(), extent);
+    }
+    return true;
+  }
+  [[nodiscard]] Member::Glance look() const { return member_->look(); }
+  void sleep(Member::Glance look, const std::atomic<std::uint32_t>& word,
+             std::uint32_t expected) const {
+    const FutexWord one{&word, expected};
+    // A killed process whose threads were not all gone when it was looked for is looked for soon.
+    member_->sleep(look, {&one, 1},
+                   unsettled_ ? deadline_.sooner(Deadline::after(1ms)) : deadline_);
+  }
+  void nap(unsigned round) const {
+    const auto time = std::min(std::chrono::microseconds(10) * (1U << std::min(round, 10U)),
+                               std::chrono::microseconds(5ms));
+    if (round > 2) std::this_thread::sleep_for(time);
+    else std::this_thread::yield();
+  }
+  [[nodiscard]] bool spin(unsigned round) const {
+    if (round >= kSpins || deadline_.is_now()) return false;
+    cpu_relax();
+    return true;
+  }
+  [[nodiscard]] bool settled() const { return !unsettled_; }
+  [[nodiscard]] bool passed() const { return deadline_.passed(); }
+
+ private:
+  const QueueCore* core_;
+  Member* member_;
+  Deadline deadline_;
+  mutable bool unsettled_ = false;
+};
+
+Handle QueueCore::create(ObjectType type, const Shape& shape) {
+  if (shape.maxsize > std::size_t{1} << 40U) {
+    throw StateError(fmt::format("a queue of at most {} messages: that many cannot be; 0 is for "
+                                 "no limit", shape.maxsize));
+  }
+  const std::uint32_t wanted =
+      shape.maxsize == 0 ? 8 : static_cast<std::uint32_t>(std::bit_width(shape.maxsize + kSpare));
+  const std::uint32_t bits = std::clamp(wanted, kLeastFirst, kMostFirst);
+  const std::size_t bytes = sizeof(Header) + Ring<>::header_bytes() + Ring<>::slots_bytes(bits);
+  Handle handle = Handle::create(type, bytes);
+  auto* header = new (handle.payload().data()) Header{};
+  header->maxsize = shape.maxsize;
+  header->wait_for_memory = shape.wait_for_memory ? 1 : 0;
+  Segment& segment = handle.member().segment();
+  const std::uint64_t at = segment.offset_of(handle.payload().data()) + sizeof(Header);
+  Ring<>::format(segment.at(0), at, at + Ring<>::header_bytes(),
+                 {.limit = shape.maxsize == 0 ? Ring<>::kUnlimited : shape.maxsize,
+                  .first_bits = bits});
+  return handle;
+}
+
+Ring<> QueueCore::ring_in(const Handle& handle) {
+  if (handle.payload().size() < sizeof(Header) + Ring<>::header_bytes()) {
+    throw DecodeError("there is no queue where one is expected in shared memory");
+  }
+  Segment& segment = handle.member().segment();
+  return Ring<>::attach(segment.at(0), segment.offset_of(handle.payload().data()) + sizeof(Header));
+}
+
+QueueCore::QueueCore(ObjectType type, Shape shape) : QueueCore(create(type, shape)) {}
+QueueCore::QueueCore(Handle handle) : handle_(std::move(handle)), ring_(ring_in(handle_)) {}
+
+// By whoever let go of it last, or cleans up after who did: what nobody will take.
+void QueueCore::at_end(ObjectRef ref, std::span<std::byte> payload) noexcept {
+  const auto member = Member::current();
+  if (member == nullptr || payload.size() < sizeof(Header) + Ring<>::header_bytes()) return;
+  Segment& segment = member->segment();
+  try {
+    const Ring<> ring =
+        Ring<>::attach(segment.at(0), segment.offset_of(payload.data()) + sizeof(Header));
+    ring.for_each_slot([&](const Held& held) {
+      free_block(segment, member->heap(), owner_of(ref), held);
+    });
+  } catch (const Error&) {
+    return;  // never finished
+  }
+}
+
+std::size_t QueueCore::maxsize() const { return static_cast<std::size_t>(header().maxsize); }
+
+auto QueueCore::claim_slowly(Deadline deadline) const -> std::optional<Held> {
+  World world(*this, deadline);
+  Held held;
+  std::size_t got = 0;
+  switch (wait_to_claim(ring_, world, {&held, 1}, got)) {
+    case RingStep::done:
+      return held;
+    case RingStep::closed:
+      throw QueueClosed("the queue is closed: nothing can be put into it any more");
+    default:
+      return std::nullopt;
+  }
+}
+
+// SUBTLE: the slot names the block before the block is the queue's, and `kind` says so last. Whoever
+// recovers from a death in here finds, with `kind`, a block that is the queue's with this
+// position in it, which he frees; or one that is still the dead's, which the heap frees (R4).
+void QueueCore::put(const Held& held, MessageSink& message) const {
+  if (message.keeps()) kept().add(handle_, held, message.take_kept());
+  const std::size_t size = message.written();
+  if (message.block().empty()) return put_image(held, message.small().data(), size);
+  const Block block = message.block();
+  std::memcpy(block.data, &held.position, sizeof(held.position));
+  const BlockRef ref{handle_.member().segment().offset_of(block.data), size};
+  std::memcpy(held.slot->payload, &ref, sizeof(ref));
+  held.slot->size = sizeof(ref);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  held.slot->kind = kBlock;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  message.forget_block();
+  handle_.member().heap().give(block, owner_of(handle_.ref()));
+  ring_.commit(held);
+}
+
+auto QueueCore::take_slowly(Held& held, bool lease, Deadline deadline) const -> Taken {
+  World world(*this, deadline);
+  std::size_t got = 0;
+  switch (wait_to_take(ring_, world, {&held, 1}, got, lease)) {
+    case RingStep::done:
+      return Taken::message;
+    case RingStep::closed:
+      return Taken::end;
+    default:
+      return Taken::nothing;
+  }
+}
+
+auto QueueCore::take(std::span<Held> out, std::size_t& got, Deadline deadline) const -> Taken {
+  World world(*this, deadline);
+  switch (wait_to_take(ring_, world, out, got, false)) {
+    case RingStep::done:
+      return Taken::message;
+    case RingStep::closed:
+      return Taken::end;
+    default:
+      return Taken::nothing;
+  }
+}
+
+ByteSource QueueCore::bytes(const Held& held) const {
+  const Ring<>::Slot& slot = *held.slot;
+  if (slot.kind == kInline && slot.size <= Ring<>::kPayload) {
+    return ByteSource({slot.payload, slot.size});
+  }
+  if (slot.kind != kBlock) throw DecodeError("a message in a queue is of no known kind");
+  BlockRef ref{};
+  std::memcpy(&ref, slot.payload, sizeof(ref));
+  const std::byte* data =
+      handle_.member().segment().checked(ref.at, ref.bytes + MessageSink::kStamp);
+  return ByteSource({data + MessageSink::kStamp, static_cast<std::size_t>(ref.bytes)});
+}
+
+void QueueCore::release_block(Held held) const {
+  ring_.finish(held);
+  Member& member = handle_.member();
+  free_block(member.segment(), member.heap(), owner_of(handle_.ref()), held);
+  ring_.release(held);
+}
+
+// The stamp: somebody may have been killed after he had freed it, and it be another message's.
+void QueueCore::free_block(Segment& segment, Heap& heap, SharedOwner owner,
+                           const Held& held) noexcept {
+  if (held.slot->kind != kBlock) return;
+  BlockRef ref{};
+  std::memcpy(&ref, held.slot->payload, sizeof(ref));
+  try {
+    std::uint64_t stamp = 0;
+    std::memcpy(&stamp, segment.checked(ref.at, sizeof(stamp)), sizeof(stamp));
+    if (stamp == held.position) heap.free_shared(ref.at, owner);
+  } catch (const DecodeError&) {
+    return;  // somebody wrote over it
+  }
+}
+
+void QueueCore::wait_for_memory(unsigned round, Deadline deadline) const {
+  World(*this, deadline).nap(round);
+}
+
+void QueueCore::close() const {
+  World world(*this, Deadline::never());
+  detail::close(ring_, world);
+}
+
+bool QueueCore::join(Deadline deadline) const {
+  World world(*this, deadline);
+  ring_.tell_of_releases();
+  for (;;) {
+    const auto look = world.look();
+    heal(ring_, world);
+    const std::uint32_t expected = Ring<>::announce_sleep(ring_.items());
+    const Ring<>::Holds holds = ring_.holds(Tag());
+    if (holds.others == 0 && ring_.size() == 0) return true;
+    if (deadline.passed()) return false;
+    // SUBTLE: a release is a plain store, and may be seen after its look for sleepers: not for long.
+    World brief(*this, deadline.sooner(Deadline::after(20ms)));
+    brief.sleep(look, ring_.items(), expected);
+  }
+}
+
+// Before main: the fork server, which cleans up after the dead, is forked at its beginning.
+const bool QueueCore::kEndKnown = [] {
+  Objects::at_end(static_cast<std::uint32_t>(ObjectKind::queue), &QueueCore::at_end);
+  return true;
+}();
+
+}  // namespace brood::detail

@@ -1,0 +1,334 @@
+// Queues between real processes, under every start method. Names in comments are those of Python's
+// tests from which a behaviour comes.
+#include <brood/brood.hpp>
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <ctime>
+#include <map>
+#include <numeric>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+#include "support/eventually.hpp"
+#include "support/start_methods.hpp"
+
+namespace brood {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::eventually;
+
+class Queues : public testing::EveryStartMethod {};
+
+struct Point {
+  int x = 0;
+  double y = 0;
+  friend bool operator==(const Point&, const Point&) = default;
+};
+
+void put_numbers(Queue<int> queue, int from, int to) {
+  for (int i = from; i != to; ++i) queue.put(i);
+}
+void sum_up(Queue<int> queue, Queue<long> sums) {
+  long sum = 0;
+  for (const int n : queue) sum += n;
+  sums.put(sum);
+}
+
+// _TestQueue.test_put, test_get, test_fork, test_qsize
+TEST_P(Queues, ManyPutManyGet) {
+  Queue<int> queue(16);
+  Queue<long> sums;
+  std::vector<Process> all;
+  for (int p = 0; p != 2; ++p) all.emplace_back(put_numbers, queue, p * 1000, (p + 1) * 1000);
+  for (int c = 0; c != 2; ++c) all.emplace_back(sum_up, queue, sums);
+  for (Process& p : all) p.start();
+  all[0].join();
+  all[1].join();
+  queue.close();
+  all[2].join();
+  all[3].join();
+  EXPECT_EQ(sums.size(), 2u);
+  EXPECT_EQ(sums.get() + sums.get(), 2000L * 1999 / 2);
+  EXPECT_TRUE(sums.empty());
+}
+
+// _TestQueue.test_put, test_get: sizes, fullness, time-outs
+TEST_P(Queues, SizesAreExactAndWaitsHaveDeadlines) {
+  Queue<int> queue(3);
+  EXPECT_TRUE(queue.empty());
+  EXPECT_EQ(queue.maxsize(), 3u);
+  EXPECT_FALSE(queue.try_get());
+  EXPECT_FALSE(queue.try_get_for(5ms));
+  for (int i = 0; i != 3; ++i) {
+    EXPECT_FALSE(queue.full());
+    EXPECT_TRUE(queue.try_put(i));
+    EXPECT_EQ(queue.size(), static_cast<std::size_t>(i + 1));
+  }
+  EXPECT_TRUE(queue.full());
+  EXPECT_FALSE(queue.try_put(3));
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_FALSE(queue.try_put_for(3, 20ms));
+  EXPECT_GE(std::chrono::steady_clock::now() - before, 20ms);
+  EXPECT_FALSE(queue.try_put_until(3, std::chrono::system_clock::now() + 1ms));
+  for (int i = 0; i != 3; ++i) EXPECT_EQ(queue.get(), i);
+  EXPECT_TRUE(queue.empty());
+}
+
+TEST_P(Queues, TheEndIsAnEnd) {
+  Queue<std::string> queue;
+  queue.put("last");
+  queue.close();
+  queue.close();
+  EXPECT_TRUE(queue.closed());
+  EXPECT_THROW(queue.put("more"), QueueClosed);
+  EXPECT_EQ(queue.get(), "last");
+  EXPECT_FALSE(queue.next());
+  EXPECT_FALSE(queue.try_get());
+  EXPECT_THROW((void)queue.get(), QueueClosed);
+}
+
+std::string text_of(int i) {
+  const std::size_t sizes[] = {0, 10, 51, 52, 53, 100, 1000, 70'000, 2'000'000};
+  return std::string(sizes[i % 9], static_cast<char>('a' + i % 26));
+}
+void put_texts(Queue<std::string> queue, int count) {
+  for (int i = 0; i != count; ++i) queue.put(text_of(i));
+  queue.close();
+}
+
+// _TestQueue.test_no_import_lock_contention has no counterpart; large messages, TestSimpleQueue
+TEST_P(Queues, MessagesOfAnySize) {
+  Queue<std::string> queue(4);
+  Process child(put_texts, queue, 40);
+  child.start();
+  int i = 0;
+  for (const std::string& text : queue) {
+    ASSERT_EQ(text, text_of(i)) << i;
+    ++i;
+  }
+  EXPECT_EQ(i, 40);
+  child.join();
+}
+
+TEST_P(Queues, ValuesOfManyTypes) {
+  Queue<Point> points;
+  points.put({1, 2.5});
+  EXPECT_EQ(points.get(), (Point{1, 2.5}));
+  Queue<std::map<std::string, std::vector<int>>> maps;
+  maps.put({{"a", {1, 2}}, {"b", std::vector<int>(1000, 7)}});
+  EXPECT_EQ(maps.get().at("b").size(), 1000u);
+}
+
+TEST_P(Queues, BatchesAndGrowth) {
+  Queue<int> queue;
+  std::vector<int> numbers(100'000);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  queue.put_many(numbers);
+  EXPECT_EQ(queue.size(), numbers.size());
+  std::vector<int> got;
+  while (got.size() != numbers.size()) {
+    const std::vector<int> some = queue.get_many(100);
+    ASSERT_FALSE(some.empty());
+    got.insert(got.end(), some.begin(), some.end());
+  }
+  EXPECT_EQ(got, numbers);
+  queue.close();
+  EXPECT_TRUE(queue.get_many(10).empty());
+}
+
+void answer(Queue<Value<int>> values) {
+  while (auto value = values.next()) *value->lock() += 1;
+}
+
+// A handle in a message keeps its object alive.
+TEST_P(Queues, HandlesTravelInMessages) {
+  Queue<Value<int>> values;
+  Value<int> kept(1);
+  values.put(kept);
+  { values.put(Value<int>(7)); }  // nobody but the message has it
+  Process child(answer, values);
+  child.start();
+  ASSERT_TRUE(eventually([&] { return kept.get() == 2 && values.empty(); }));
+  values.put(Value<int>(5));
+  values.close();
+  child.join();
+  EXPECT_EQ(child.exitcode(), 0);
+}
+
+void take_and_die(Queue<int> queue) {
+  auto lease = queue.lease();
+  ::raise(SIGKILL);
+  lease->ack();
+}
+
+TEST_P(Queues, WhatAKilledConsumerHadGoesBack) {
+  Queue<int> queue(2);
+  queue.put(42);
+  for (unsigned deaths = 1; deaths <= 2; ++deaths) {
+    Process child(take_and_die, queue);
+    child.start();
+    child.join();
+    ASSERT_EQ(child.exitcode(), -SIGKILL);
+  }
+  auto lease = queue.lease();
+  ASSERT_TRUE(lease);
+  EXPECT_EQ(lease->value(), 42);
+  EXPECT_EQ(lease->deliveries(), 3u);
+  EXPECT_EQ(queue.size(), 0u);
+  lease.reset();  // not acknowledged
+  EXPECT_EQ(queue.size(), 1u);
+  Queue<int> dead_letters;
+  queue.put(1);
+  auto good = queue.lease(dead_letters, 3);
+  ASSERT_TRUE(good);
+  EXPECT_EQ(good->value(), 1);
+  good->ack();
+  EXPECT_THROW(good->ack(), StateError);
+  EXPECT_EQ(dead_letters.get(), 42);
+}
+
+void do_tasks(JoinableQueue<int> tasks, Value<int> done) {
+  while (auto task = tasks.next()) {
+    if (*task == 13 && done.fetch_add(1000) < 1000) ::raise(SIGKILL);
+    done.fetch_add(1);
+    tasks.task_done();
+  }
+}
+
+// _TestQueue.test_task_done, test_closed_queue_put_get_exceptions
+TEST_P(Queues, JoinWaitsForTasksWhoeverIsKilled) {
+  JoinableQueue<int> tasks(4);
+  Value<int> done(0);
+  EXPECT_THROW(tasks.task_done(), StateError);
+  Process a(do_tasks, tasks, done);
+  Process b(do_tasks, tasks, done);
+  a.start();
+  b.start();
+  for (int i = 0; i != 20; ++i) tasks.put(i);
+  tasks.join();
+  EXPECT_EQ(done.get() % 1000, 20);
+  tasks.put(1);
+  tasks.close();
+  EXPECT_TRUE(tasks.join_for(20s));
+  a.join();
+  b.join();
+}
+
+// TestSimpleQueue.test_empty, test_close
+TEST_P(Queues, SimpleQueue) {
+  SimpleQueue<std::string> queue;
+  EXPECT_TRUE(queue.empty());
+  queue.put("one");
+  EXPECT_FALSE(queue.empty());
+  EXPECT_EQ(queue.get(), "one");
+}
+
+void storm_put(Queue<std::string> queue, int producer) {
+  for (int i = 0;; ++i) {
+    queue.put(std::to_string(producer) + ":" + std::to_string(i) + ":" +
+              std::string(static_cast<std::size_t>(i % 7 * 40), 'x'));
+  }
+}
+void storm_get(Queue<std::string> queue, Queue<int> counts) {
+  int bad = 0;
+  for (const std::string& text : queue) {
+    const std::size_t second = text.find(':', text.find(':') + 1);
+    const int i = std::stoi(text.substr(text.find(':') + 1));
+    if (text.size() - second - 1 != static_cast<std::size_t>(i % 7 * 40)) ++bad;
+  }
+  counts.put(bad);
+}
+
+TEST_P(Queues, RandomKillsLeaveItWhole) {
+  Queue<std::string> queue(10);
+  Queue<int> counts;
+  for (int round = 0; round != 6; ++round) {
+    Process put_a(storm_put, queue, 2 * round);
+    Process put_b(storm_put, queue, 2 * round + 1);
+    Process get_a(storm_get, queue, counts);
+    put_a.start();
+    put_b.start();
+    get_a.start();
+    for (int i = 0; i != 200; ++i) ASSERT_TRUE(queue.try_get_for(20s));
+    ::kill(put_a.pid().value(), SIGKILL);
+    ::kill(get_a.pid().value(), SIGKILL);
+    put_a.join();
+    get_a.join();
+    for (int i = 0; i != 200; ++i) ASSERT_TRUE(queue.try_get_for(20s));
+    ::kill(put_b.pid().value(), SIGKILL);
+    put_b.join();
+    while (queue.try_get()) continue;
+    ASSERT_EQ(queue.size(), 0u);
+  }
+  Process last(storm_get, queue, counts);
+  last.start();
+  queue.put("0:1:" + std::string(40, 'x'));
+  queue.close();
+  last.join();
+  EXPECT_EQ(counts.get(), 0);
+}
+
+void wait_for_one(Queue<int> queue, Queue<double> answers) {
+  queue.put(1);
+  (void)queue.get();
+  timespec used{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  const double before = static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+  answers.put(0);
+  (void)queue.get();
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  answers.put(static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec) - before);
+}
+
+TEST_P(Queues, WaitingCostsNoTime) {
+  Queue<int> queue;
+  Queue<double> answers;
+  Process child(wait_for_one, queue, answers);
+  child.start();
+  (void)answers.get();
+  ::usleep(300'000);
+  queue.put(2);
+  EXPECT_LT(answers.get(), 0.03);
+  child.join();
+}
+
+std::size_t shared_bytes() {
+  const auto member = detail::Member::require();
+  return detail::Heap::measure(member->segment()).shared;
+}
+
+void make_and_die() {
+  Queue<std::string> queue;
+  for (int i = 0; i != 50; ++i) queue.put(std::string(1000, 'x'));
+  ::raise(SIGKILL);
+}
+
+TEST_P(Queues, WhatAKilledProcessLeftGoesWithIt) {
+  const std::size_t before = shared_bytes();
+  Process child(make_and_die);
+  child.start();
+  child.join();
+  EXPECT_TRUE(eventually([&] { return shared_bytes() <= before; }));
+}
+
+BROOD_UNDER_EVERY_START_METHOD(Queues);
+
+TEST(QueueMemory, WhatNobodyTookGoesWithTheQueue) {
+  if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
+  const std::size_t before = shared_bytes();
+  {
+    Queue<std::string> queue;
+    for (int i = 0; i != 50; ++i) queue.put(std::string(1000, 'x'));
+    EXPECT_GT(shared_bytes(), before);
+    for (int i = 0; i != 20; ++i) (void)queue.get();
+  }
+  EXPECT_EQ(shared_bytes(), before);
+}
+
+}  // namespace
+}  // namespace brood
