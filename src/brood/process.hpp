@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include <brood/channel/heap_sink.hpp>
 #include <brood/channel/callable.hpp>
 #include <brood/channel/codec.hpp>
+#include <brood/channel/heap_sink.hpp>
 #include <brood/channel/thunk.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/deadline.hpp>

@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 
-#include <brood/channel/heap_sink.hpp>
 #include <brood/channel/codec.hpp>
+#include <brood/channel/heap_sink.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/process/child.hpp>
