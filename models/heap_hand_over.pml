@@ -113,8 +113,7 @@ inline release_large() {
 inline recover(d) {
 #ifdef SMALL
   if
-  :: page == HELD + d || page == SETTLING + d ->
-     old = page;
+  :: atomic { page == HELD + d || page == SETTLING + d -> old = page };
 #ifdef SETTLE_WITHOUT_CLAIM
      settle()
 #else

@@ -375,6 +375,18 @@ TEST_F(HeapTest, WhatIsGivenAwayOutlivesItsMaker) {
   EXPECT_EQ(heap.allocate(3 * kMiB).data, large.data) << "used again by who freed it";
 }
 
+TEST_F(HeapTest, WhatIsFreedIsFreeInPublic) {
+  Heap heap(segment_, kMe);
+  for (const std::size_t size : kSizes) {
+    const Block block = heap.allocate(size);
+    const std::size_t unit =
+        static_cast<std::size_t>(block.data - segment_.heap_tables().data) / HeapBoard<>::kUnit;
+    EXPECT_EQ(segment_.heap_tables().states[unit], BlockWord::owned(kMe)) << size;
+    heap.free(block);
+    EXPECT_EQ(segment_.heap_tables().states[unit], BlockWord::kFree) << size;
+  }
+}
+
 TEST_F(HeapTest, FreeingForAnObjectIsIdempotentAndCheckedAgainstIt) {
   constexpr SharedOwner kObject{7};
   Heap heap(segment_, kMe);

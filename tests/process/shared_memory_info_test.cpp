@@ -88,7 +88,7 @@ TEST_P(SharedMemoryInfoTest, WhatAKilledChildGaveAwayStays) {
   EXPECT_TRUE(testing::eventually([&] {
     const SharedMemoryInfo now = shared_memory_info();
     return now.shared_objects == before.shared_objects + given && held_by(now, pid) == 0 &&
-           held_by(now, 0) == 0;
+           held_by(now, 0) == held_by(before, 0);
   })) << "the dead's memory never came back, or shared memory went with it";
   expect_consistent(shared_memory_info());
   // The end of the objects, by this process.

@@ -1,3 +1,4 @@
+// Length: one protocol on one set of words, whose parts are understood only together.
 #pragma once
 
 #include <algorithm>
