@@ -7,10 +7,12 @@
 #include <brood/bytewise.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
+#include <brood/event.hpp>
 #include <brood/future.hpp>
 #include <brood/guarded.hpp>
 #include <brood/joinable_queue.hpp>
 #include <brood/lease.hpp>
+#include <brood/lock.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_options.hpp>
@@ -18,7 +20,11 @@
 #include <brood/queue.hpp>
 #include <brood/register_exception.hpp>
 #include <brood/runtime.hpp>
+#include <brood/semaphore.hpp>
+#include <brood/shareable_list.hpp>
 #include <brood/shared_array.hpp>
+#include <brood/shared_memory.hpp>
+#include <brood/shared_memory_info.hpp>
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>

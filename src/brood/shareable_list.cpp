@@ -21,12 +21,12 @@ ShareableList detail::SharedMemoryAccess::attach_list(std::string_view name,
 ShareableList::ShareableList(SharedMemory memory)
     : memory_(std::move(memory)), slots_(std::make_shared<ListSlots>(memory_.bytes())) {}
 
-ShareableList::ShareableList(std::span<const Value> values, const Options& options)
-    : ShareableList(SharedMemoryAccess::create_with_file(
-          ListSlots::bytes_needed(values, options.least_room),
-          {.name = options.name, .lifetime = options.lifetime}, [&](SharedMemory::Bytes bytes) {
-            ListSlots::format(bytes, values, options.least_room);
-          })) {}
+SharedMemory ShareableList::make(std::span<const Value> values, const Options& options) {
+  return SharedMemoryAccess::create_with_file(
+      ListSlots::bytes_needed(values, options.least_room),
+      {.name = options.name, .lifetime = options.lifetime},
+      [&](SharedMemory::Bytes bytes) { ListSlots::format(bytes, values, options.least_room); });
+}
 
 ShareableList ShareableList::attach(std::string_view name) {
   return ShareableList(SharedMemoryAccess::attach_with_file(name, nullptr));

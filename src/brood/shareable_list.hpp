@@ -53,11 +53,11 @@ struct ShareableListOptions {
 /// get() is of one slot and gives a value that was set, never parts of two. Nothing spans slots,
 /// and there is no lock to hold: `list.set(0, get(list[0]) + 1)` of two at once may count one only.
 /// Setting a string or bytes excludes others that set one in the same slot, by a lock of the file,
-/// and takes a few microseconds; all else takes some nanoseconds and no lock. Where its bytes live:
-/// in a SharedMemory. Whoever is killed setting a slot leaves the old value, or the new one, and
-/// blocks nobody; one that is stopped in the middle keeps others from setting strings there (hence
-/// the timeouts), and nobody from reading. Across fork: handles stay usable. Memory ordering: who
-/// gets a value sees what its setter wrote before setting it.
+/// and takes microseconds, the time of five system calls; all else takes nanoseconds and no lock.
+/// Where its bytes live: in a SharedMemory. Whoever is killed setting a slot leaves the old value,
+/// or the new one, and blocks nobody; one that is stopped in the middle keeps others from setting
+/// strings there (hence the timeouts), and nobody from reading. Across fork: handles stay usable.
+/// Memory ordering: who gets a value sees what its setter wrote before setting it.
 ///
 /// Bytes of strangers are checked whenever they are read. See docs/design/shareable_list.md.
 ///
@@ -72,14 +72,14 @@ class ShareableList {
   using Options = ShareableListOptions;
 
   ShareableList(std::initializer_list<Value> values, const Options& options = {})
-      : ShareableList(std::span(values.begin(), values.size()), options) {}
+      : ShareableList(make({values.begin(), values.size()}, options)) {}
   /// Of a range of what converts to Value.
   template <std::ranges::input_range Range>
     requires(std::convertible_to<std::ranges::range_reference_t<Range>, Value> &&
              !std::same_as<std::remove_cvref_t<Range>, ShareableList> &&
              !std::convertible_to<Range, std::string_view>)
   explicit ShareableList(Range&& range, const Options& options = {})
-      : ShareableList(collect(range), options) {}
+      : ShareableList(make(collect(range), options)) {}
 
   static ShareableList attach(std::string_view name);
 
@@ -136,9 +136,7 @@ class ShareableList {
 
  private:
   friend struct detail::SharedMemoryAccess;
-  ShareableList(std::span<const Value> values, const Options& options);
-  ShareableList(const std::vector<Value>& values, const Options& options)
-      : ShareableList(std::span<const Value>(values), options) {}
+  static SharedMemory make(std::span<const Value> values, const Options& options);
   explicit ShareableList(SharedMemory memory);
 
   template <class Range>

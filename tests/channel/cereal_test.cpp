@@ -24,10 +24,10 @@ struct Point {  // an aggregate, which cereal does not know
   int x, y;
 };
 
-class Member {
+class MemberFunction {
  public:
-  Member() = default;
-  explicit Member(std::string name) : name_(std::move(name)), points_{{1, 2}, {3, 4}} {}
+  MemberFunction() = default;
+  explicit MemberFunction(std::string name) : name_(std::move(name)), points_{{1, 2}, {3, 4}} {}
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const std::vector<Point>& points() const { return points_; }
 
@@ -141,7 +141,7 @@ struct Custom {  // what it counts need not be there
 };
 
 struct Everything {  // an aggregate of them
-  Member member;
+  MemberFunction member;
   std::vector<NonMember> others;
   std::unique_ptr<Base> polymorphic;
 };
@@ -158,7 +158,7 @@ namespace {
 using namespace with_cereal;
 
 TEST(Cereal, SerializeIsUsed) {
-  const Member copy = round_trip(Member("wren"));
+  const MemberFunction copy = round_trip(MemberFunction("wren"));
   EXPECT_EQ(copy.name(), "wren");
   ASSERT_EQ(copy.points().size(), 2U);
   EXPECT_EQ(copy.points()[1].y, 4);
@@ -197,7 +197,7 @@ TEST(Cereal, RegisteredPolymorphicPointersKeepTheirClass) {
 }
 
 TEST(Cereal, AggregatesMayHoldThemAndTheyMayHoldAggregates) {
-  Everything everything{Member("m"), {NonMember(1, 2)}, std::make_unique<Derived>(1, 1)};
+  Everything everything{MemberFunction("m"), {NonMember(1, 2)}, std::make_unique<Derived>(1, 1)};
   const Everything copy = round_trip(everything);
   EXPECT_EQ(copy.member.points().at(0).x, 1);
   EXPECT_EQ(copy.others.at(0).b, 2);

@@ -208,14 +208,14 @@ TEST(SharedMemory, StaysUsableWithoutItsName) {
 
 TEST(SharedMemory, ALaterOneOfTheSameNameIsNotTakenForIt) {
   const std::string name = unique_name("again");
-  const auto first = SharedMemory::create(100, {.name = name, .lifetime = Lifetime::object});
+  auto first = SharedMemory::create(100, {.name = name, .lifetime = Lifetime::object});
   first.unlink();
   {
     const auto second = SharedMemory::create(100, {.name = name, .lifetime = Lifetime::object});
     EXPECT_FALSE(first == second);
     expect_system_error(
         std::errc::no_such_file_or_directory, [&] { first.unlink(); }, "other");
-    { const auto again = std::move(first); }
+    first.close();
     EXPECT_TRUE(exists(name));
   }
   EXPECT_FALSE(exists(name));

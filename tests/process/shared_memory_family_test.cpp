@@ -11,6 +11,7 @@
 #include <brood/errors.hpp>
 #include <brood/pool.hpp>
 #include <brood/process.hpp>
+#include <brood/shareable_list.hpp>
 #include <brood/shared_memory.hpp>
 
 #include "support/eventually.hpp"
@@ -133,6 +134,34 @@ TEST_P(SharedMemoryFamilyTest, AlsoWithoutTheForkServer) {
   EXPECT_TRUE(program.wait());
   EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
   EXPECT_EQ(names_left(), Names({"kept"}));
+}
+
+TEST_P(SharedMemoryFamilyTest, AlsoWhereThreadsRanBeforeTheRuntimeAndNobodyWatchedYet) {
+  auto more = arguments();
+  more.emplace_back("alone");
+  Program program("named_program", {.arguments = more});
+  ASSERT_TRUE(eventually([&] { return program.out() == "alone\n"; })) << program.describe();
+  EXPECT_EQ(names_left(), Names({"dropped", "root"}));
+  ::kill(program.pid(), SIGKILL);
+  EXPECT_TRUE(program.wait());
+  EXPECT_TRUE(eventually([] { return names_left().empty(); })) << program.describe();
+  EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+}
+
+TEST_P(SharedMemoryFamilyTest, AListTravelsToo) {
+  const brood::ShareableList list({1, "text"}, {.lifetime = Lifetime::object});
+  const auto set = [](const brood::ShareableList& there) {
+    there.set(0, 2.5);
+    there.set(1, "word");
+    return there;
+  };
+  brood::Process process(set, list);
+  process.start().join();
+  EXPECT_EQ(process.exitcode(), 0);
+  EXPECT_EQ(list[0], brood::ShareableList::Value(2.5));
+  EXPECT_EQ(list[1], brood::ShareableList::Value("word"));
+  const brood::Pool pool({.workers = 1});
+  EXPECT_EQ(pool.apply(set, list)[1], brood::ShareableList::Value("word"));
 }
 
 TEST_P(SharedMemoryFamilyTest, AMembersDeathTakesAwayWhatDiesWithItsObject) {

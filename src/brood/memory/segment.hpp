@@ -47,10 +47,10 @@ static_assert(sizeof(SegmentHeader) == 128);
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, slots of threads, names, the directory of extents, notes
-/// and block states of the heap, the descriptors of objects, then data. Everything is found by
-/// offsets, as processes may map it at different addresses. It is gone when the last process that
-/// maps it is gone.
+/// Header, life words, participant records, slots of threads, names, the directory of extents,
+/// notes and block states of the heap, the descriptors of objects, then data. Everything is found
+/// by offsets, as processes may map it at different addresses. It is gone when the last process
+/// that maps it is gone.
 class Segment {
  public:
   /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.

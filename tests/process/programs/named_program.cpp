@@ -1,9 +1,10 @@
 // A family that makes shared memory with names, and waits to be killed: named_program METHOD PREFIX
-// [end].
+// [end | alone]. `alone`: with a thread that runs before the Runtime, and without children.
 #include <unistd.h>
 
 #include <cstdio>
 #include <string>
+#include <thread>
 
 #include <brood/brood.hpp>
 #include <brood/shared_memory.hpp>
@@ -26,12 +27,22 @@ void make_and_wait(std::string prefix) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const bool alone = argc > 3 && argv[3] == std::string("alone");
+  if (alone) {
+    std::thread([] {
+      for (;;) ::pause();
+    }).detach();
+  }
   brood::Runtime runtime(argc, argv);
   if (argc < 3) return 2;
   brood::set_start_method(brood::start_method_from(argv[1]));
   const std::string prefix = argv[2];
   static_cast<void>(brood::SharedMemory::create(100, {.name = prefix + "_dropped"}));
   const auto family = brood::SharedMemory::create(100, {.name = prefix + "_root"});
+  if (alone) {
+    say("alone");
+    for (;;) ::pause();
+  }
   const auto kept = brood::SharedMemory::create(
       100, {.name = prefix + "_kept", .lifetime = brood::Lifetime::until_unlinked});
   brood::Process child({.daemon = true}, make_and_wait, prefix);
