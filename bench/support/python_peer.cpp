@@ -63,6 +63,36 @@ def run_event(pool, n):
         event.set()
         event.clear()
 
+def put_all(queue, n, what):
+    for _ in range(n):
+        queue.put(what)
+
+def run_queue_of(producers, n, what):
+    queue = multiprocessing.Queue()
+    done = multiprocessing.Queue()
+    putting = [multiprocessing.Process(target=put_all, args=(queue, n // producers, what))
+               for _ in range(producers)]
+    getting = [multiprocessing.Process(target=get_all, args=(queue, n // producers, done))
+               for _ in range(producers - 1)]
+    for process in putting + getting:
+        process.start()
+    get_all(queue, n // producers, done)
+    for process in putting + getting:
+        process.join()
+
+def get_all(queue, n, done):
+    for _ in range(n):
+        queue.get()
+
+def run_queue(pool, n):
+    run_queue_of(1, n, 7)
+
+def run_queue_two(pool, n):
+    run_queue_of(2, n, 7)
+
+def run_queue_text(pool, n):
+    run_queue_of(1, n, 'x' * 1000)
+
 if __name__ == '__main__':
     multiprocessing.set_start_method('fork')
     with multiprocessing.Pool(2) as pool:

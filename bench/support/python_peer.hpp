@@ -23,6 +23,8 @@ class PythonPeer {
   //   value        two processes that add 1 to one Value n times each, with its lock
   //   lock         n times RLock.acquire() and release()
   //   event        n times Event.set() and clear()
+  //   queue        n numbers through a Queue, from one process to another; queue_two: from two to
+  //                two; queue_text: n texts of 1000 characters
   // Throws std::runtime_error when there is no python3 or it fails.
   double seconds(const std::string& what, long n);
 

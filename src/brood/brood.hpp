@@ -11,6 +11,7 @@
 #include <brood/future.hpp>
 #include <brood/guarded.hpp>
 #include <brood/joinable_queue.hpp>
+#include <brood/lease.hpp>
 #include <brood/lock.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>

@@ -14,8 +14,8 @@
 
 namespace brood {
 
-/// Python's JoinableQueue: who gets a task says task_done() when it is done; join() waits until that has
-/// been said of all that was put.
+/// Python's JoinableQueue: who gets a task says task_done() when it is done; join() waits until
+/// that has been said of all that was put.
 ///
 /// As Queue in all, but: a task is a lease. A process that ends, however it ends, without having
 /// said task_done() of what it got gives that back, and another gets it; so join() never waits for
@@ -31,8 +31,7 @@ namespace brood {
 template <class T>
 class JoinableQueue : private Queue<T> {
  public:
-  explicit JoinableQueue(std::size_t most = 0)
-      : JoinableQueue(QueueOptions{.maxsize = most}) {}
+  explicit JoinableQueue(std::size_t most = 0) : JoinableQueue(QueueOptions{.maxsize = most}) {}
   explicit JoinableQueue(QueueOptions options) : Queue<T>(kObjectType, options) {
     detail::require_sendable<T>();
   }

@@ -17,6 +17,7 @@
 #include <brood/channel/handle_codec.hpp>
 #include <brood/channel/queue_core.hpp>
 #include <brood/errors.hpp>
+#include <brood/lease.hpp>
 
 namespace brood {
 
@@ -25,77 +26,23 @@ struct QueueOptions {
   bool wait_for_memory = false;  ///< when shared memory is full, put waits instead of throwing
 };
 
-template <class T>
-class Queue;
-
-/// A message that was taken and not yet acknowledged. If the process dies, or the lease goes without
-/// ack(), the message goes back to the queue and to another consumer.
+/// A queue of values between processes: any number put, any number get, in the order in which
+/// they were put.
 ///
-/// Belongs to one thread, as std::unique_ptr does. ack() after the work is done; who is killed
-/// after the work and before ack() has it done twice.
-template <class T>
-class Lease {
- public:
-  Lease(Lease&& other) noexcept
-      : core_(std::exchange(other.core_, std::nullopt)),
-        held_(other.held_),
-        value_(std::move(other.value_)),
-        deliveries_(other.deliveries_) {}
-  Lease& operator=(Lease other) noexcept {
-    std::swap(core_, other.core_);
-    std::swap(held_, other.held_);
-    std::swap(value_, other.value_);
-    std::swap(deliveries_, other.deliveries_);
-    return *this;
-  }
-  ~Lease() { give_back(); }
-
-  [[nodiscard]] T& value() { return value_; }
-  T& operator*() { return value_; }
-  T* operator->() { return &value_; }
-  /// How often it has been taken: 1 the first time.
-  [[nodiscard]] unsigned deliveries() const { return deliveries_; }
-  /// The message is done with. Throws StateError when it was said before.
-  void ack() {
-    if (!core_) throw StateError("this lease was acknowledged or given back before");
-    std::exchange(core_, std::nullopt)->release(held_);
-  }
-  /// Another shall have it.
-  void give_back() noexcept {
-    if (core_) std::exchange(core_, std::nullopt)->give_back(held_);
-  }
-
- private:
-  friend class Queue<T>;
-  Lease(detail::QueueCore core, const detail::QueueCore::Held& held, T value)
-      : core_(std::move(core)),
-        held_(held),
-        value_(std::move(value)),
-        deliveries_(held.slot->deliveries) {}
-
-  std::optional<detail::QueueCore> core_;
-  detail::QueueCore::Held held_;
-  T value_;
-  unsigned deliveries_;
-};
-
-/// A queue of values between processes: any number put, any number get, in the order in which they
-/// were put.
-///
-/// A handle: copies are the same queue, and it travels as an argument, in a message, in a container.
+/// A handle: copies are the same queue; it travels as an argument, in a message, in a container.
 /// At once: any process, any thread; one handle object by several threads too, but for assignment.
 /// Bytes: in the family's shared memory. Up to 52 bytes lie in the queue itself, more in a block
-///   beside it, and what is shared already (a Value, an array) is not copied. Objects that are named
-///   in a message live as long as the process that put it, or any other holder.
-/// Death: a put that was killed has put all of it or nothing; one that returned is delivered to
+///   beside it; what is shared already (a Value, an array) is not copied. An object that is named
+///   in a message lives as long as the process that put it, or any other holder.
+/// Death: a put that was killed has put all of it or nothing. One that returned is delivered to
 ///   exactly one consumer that lives to have it: who is killed in the middle of a get, or with a
 ///   lease, had nothing, and another gets it. Nobody is blocked by the dead. A stopped process is
 ///   not dead: what it holds for a moment it keeps.
 /// Across fork: nothing special.
 /// Order: first in, first out, over all producers. A message that came back has lost its place.
 ///   What was done before put() is visible after get().
-/// Errors: QueueClosed from put, and from get at the end; SharedMemoryFull; DecodeError when the bytes
-///   are damaged (the message is gone then). Waiting costs no processor time.
+/// Errors: QueueClosed from put, and from get at the end; SharedMemoryFull; DecodeError when the
+///   bytes are damaged (the message is gone then). Waiting costs no processor time.
 ///
 ///     void work(brood::Queue<std::string> jobs) {
 ///       for (const std::string& job : jobs) std::puts(job.c_str());  // until it is closed
@@ -174,8 +121,8 @@ class Queue {
       std::chrono::duration<Rep, Period> time) const {
     return lease_until_deadline(detail::Deadline::after(time));
   }
-  /// As lease(), but what has been taken more than `most_deliveries` times, as it kills its consumers,
-  /// is put into `dead_letters` instead.
+  /// As lease(), but what has been taken more than `most_deliveries` times, as it kills its
+  /// consumers, is put into `dead_letters` instead.
   [[nodiscard]] std::optional<Lease<T>> lease(const Queue& dead_letters,
                                               unsigned most_deliveries) const {
     for (;;) {

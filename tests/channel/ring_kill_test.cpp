@@ -98,7 +98,7 @@ std::vector<std::uint32_t> take(const Ring<>& ring, World& world, std::size_t mo
 struct Case {
   const char* name;
   Ring<>::Shape shape;
-  std::uint32_t laps;   // messages that went through before
+  std::uint32_t laps;    // messages that went through before
   std::uint32_t inside;  // messages inside: 0, 1, ...
   std::uint32_t puts;    // what the operation may put
   std::uint32_t takes;   // what it may take
@@ -113,47 +113,117 @@ void take_some(const Ring<>& ring, World& world, std::size_t count, bool lease) 
 }
 
 const Case kCases[] = {
-    {"put", {.limit = 3, .first_bits = 2}, 5, 1, 1, 0,
+    {"put",
+     {.limit = 3, .first_bits = 2},
+     5,
+     1,
+     1,
+     0,
      [](const Ring<>& ring, World& world) { put(ring, world, kFirstNew, 1); }},
-    {"put_to_empty", {.limit = 1, .first_bits = 2}, 4, 0, 1, 0,
+    {"put_to_empty",
+     {.limit = 1, .first_bits = 2},
+     4,
+     0,
+     1,
+     0,
      [](const Ring<>& ring, World& world) { put(ring, world, kFirstNew, 1); }},
-    {"put_to_full", {.limit = 2, .first_bits = 2}, 6, 2, 0, 0,
+    {"put_to_full",
+     {.limit = 2, .first_bits = 2},
+     6,
+     2,
+     0,
+     0,
      [](const Ring<>& ring, World& world) { put(ring, world, kFirstNew, 1); }},
-    {"put_many", {.limit = 4, .first_bits = 2}, 7, 1, 3, 0,
+    {"put_many",
+     {.limit = 4, .first_bits = 2},
+     7,
+     1,
+     3,
+     0,
      [](const Ring<>& ring, World& world) { put(ring, world, kFirstNew, 3); }},
-    {"put_grows", {.first_bits = 2}, 3, 4, 2, 0,
+    {"put_grows",
+     {.first_bits = 2},
+     3,
+     4,
+     2,
+     0,
      [](const Ring<>& ring, World& world) { put(ring, world, kFirstNew, 2); }},
-    {"get", {.limit = 3, .first_bits = 2}, 5, 2, 0, 1,
+    {"get",
+     {.limit = 3, .first_bits = 2},
+     5,
+     2,
+     0,
+     1,
      [](const Ring<>& ring, World& world) { take_some(ring, world, 1, false); }},
-    {"get_many", {.limit = 4, .first_bits = 2}, 6, 4, 0, 3,
+    {"get_many",
+     {.limit = 4, .first_bits = 2},
+     6,
+     4,
+     0,
+     3,
      [](const Ring<>& ring, World& world) { take_some(ring, world, 3, false); }},
-    {"get_after_growing", {.first_bits = 2}, 2, 7, 0, 4,
+    {"get_after_growing",
+     {.first_bits = 2},
+     2,
+     7,
+     0,
+     4,
      [](const Ring<>& ring, World& world) {
        for (int i = 0; i != 4; ++i) take_some(ring, world, 1, false);
      }},
-    {"lease", {.limit = 3, .first_bits = 2}, 4, 2, 0, 1,
+    {"lease",
+     {.limit = 3, .first_bits = 2},
+     4,
+     2,
+     0,
+     1,
      [](const Ring<>& ring, World& world) { take_some(ring, world, 1, true); }},
-    {"give_back", {.limit = 3, .first_bits = 2}, 4, 2, 0, 0,
+    {"give_back",
+     {.limit = 3, .first_bits = 2},
+     4,
+     2,
+     0,
+     0,
      [](const Ring<>& ring, World& world) {
        Held held;
        if (ring.take(world.self(), held, true) == RingStep::done) ring.give_back(held);
      }},
-    {"get_late", {.limit = 3, .first_bits = 2}, 4, 2, 0, 1,
+    {"get_late",
+     {.limit = 3, .first_bits = 2},
+     4,
+     2,
+     0,
+     1,
      [](const Ring<>& ring, World& world) {
        Held held;
        if (ring.take(world.self(), held, true) == RingStep::done) ring.give_back(held);
        take_some(ring, world, 1, false);
      }},
-    {"finish", {.limit = 3, .first_bits = 2}, 4, 2, 0, 1,
+    {"finish",
+     {.limit = 3, .first_bits = 2},
+     4,
+     2,
+     0,
+     1,
      [](const Ring<>& ring, World& world) {
        Held held;
        if (ring.take(world.self(), held, true) != RingStep::done) return;
        ring.finish(held);
        ring.release(held);
      }},
-    {"close", {.limit = 3, .first_bits = 2}, 4, 1, 0, 0,
+    {"close",
+     {.limit = 3, .first_bits = 2},
+     4,
+     1,
+     0,
+     0,
      [](const Ring<>& ring, World& world) { close(ring, world); }},
-    {"close_full", {.first_bits = 2}, 4, 4, 0, 0,
+    {"close_full",
+     {.first_bits = 2},
+     4,
+     4,
+     0,
+     0,
      [](const Ring<>& ring, World& world) { close(ring, world); }},
 };
 
@@ -215,7 +285,8 @@ class RingKill : public ::testing::TestWithParam<Case> {
     const std::set<std::uint32_t> unique(got.begin(), got.end());
     if (unique.size() != got.size()) return "a message was delivered twice";
     for (const std::uint32_t id : old) {
-      if (std::find(inside_.begin(), inside_.end(), id) == inside_.end()) return "a strange message";
+      if (std::find(inside_.begin(), inside_.end(), id) == inside_.end())
+        return "a strange message";
     }
     const std::size_t lost = inside_.size() - old.size();
     if (lost > GetParam().takes) return std::to_string(lost) + " messages were lost";

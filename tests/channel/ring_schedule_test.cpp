@@ -40,7 +40,7 @@ struct Plan {
   std::uint32_t consumers = 2;
   std::uint32_t messages = 3;  // of each producer
   std::uint32_t batch = 1;
-  bool lease = false;       // consumers lease, and sometimes give back
+  bool lease = false;  // consumers lease, and sometimes give back
   bool close_early = false;
 };
 
@@ -142,8 +142,8 @@ class Trial {
   };
 
   Process& new_process(std::uint32_t producer) {
-    processes_.push_back(Process{Tag(2 + static_cast<std::uint32_t>(processes_.size()), 1),
-                                 producer, {}});
+    processes_.push_back(
+        Process{Tag(2 + static_cast<std::uint32_t>(processes_.size()), 1), producer, {}});
     return processes_.back();
   }
 
@@ -222,9 +222,8 @@ class Trial {
   // Plays the kernel and the watchdog.
   void bury() {
     for (;;) {
-      Schedule::wait_until([this] {
-        return !died_.empty() || (producers_left_ == 0 && consumers_left_ == 0);
-      });
+      Schedule::wait_until(
+          [this] { return !died_.empty() || (producers_left_ == 0 && consumers_left_ == 0); });
       if (died_.empty()) return;
       Process* const dead = died_.front();
       died_.erase(died_.begin());
@@ -249,8 +248,8 @@ class Trial {
   void judge() {
     for (const Message& m : put_) {
       require(delivered_.contains(m) || gone_.contains(m),
-              "message " + std::to_string(m.number) + " of producer " +
-                  std::to_string(m.producer) + " was lost");
+              "message " + std::to_string(m.number) + " of producer " + std::to_string(m.producer) +
+                  " was lost");
     }
     // In the order of positions each producer's numbers grow.
     std::map<std::uint64_t, Message> by_position;
@@ -383,7 +382,7 @@ TEST_P(RingExhaustive, AllOrdersWithinTheBoundsLoseNothing) {
   }
   const Bounded& b = GetParam();
   ExhaustiveChoices choices(testing::prove_everything() ? b.full : b.quick);
-  const std::uint64_t most = testing::prove_everything()        ? UINT64_MAX
+  const std::uint64_t most = testing::prove_everything()         ? UINT64_MAX
                              : brood::testing::kAddressSanitizer ? 5'000
                                                                  : 60'000;
   std::uint64_t runs = 0;

@@ -1,7 +1,6 @@
 // A ring in memory of the test, and what it needs of a family.
 #pragma once
 
-#include <brood/channel/ring.hpp>
 #include <brood/channel/ring_wait.hpp>
 
 #include <atomic>

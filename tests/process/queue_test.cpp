@@ -4,13 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
 #include <chrono>
 #include <csignal>
 #include <ctime>
 #include <map>
 #include <numeric>
 #include <string>
-#include <unistd.h>
 #include <vector>
 
 #include "support/eventually.hpp"

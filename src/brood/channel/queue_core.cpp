@@ -92,7 +92,8 @@ class QueueCore::World {
     if (!growth.missing) return ring.stop();
     Extent extent;
     try {
-      extent = member_->objects().add_extent(core_->handle_.ref(), Ring<>::slots_bytes(growth.bits));
+      extent =
+          member_->objects().add_extent(core_->handle_.ref(), Ring<>::slots_bytes(growth.bits));
     } catch (const SharedMemoryFull&) {
       if (!core_->waits_for_memory()) throw;
       return false;
@@ -114,8 +115,10 @@ class QueueCore::World {
   void nap(unsigned round) const {
     const auto time = std::min(std::chrono::microseconds(10) * (1U << std::min(round, 10U)),
                                std::chrono::microseconds(5ms));
-    if (round > 2) std::this_thread::sleep_for(time);
-    else std::this_thread::yield();
+    if (round > 2)
+      std::this_thread::sleep_for(time);
+    else
+      std::this_thread::yield();
   }
   [[nodiscard]] bool spin(unsigned round) const {
     if (round >= kSpins || deadline_.is_now()) return false;
@@ -134,8 +137,10 @@ class QueueCore::World {
 
 Handle QueueCore::create(ObjectType type, const Shape& shape) {
   if (shape.maxsize > std::size_t{1} << 40U) {
-    throw StateError(fmt::format("a queue of at most {} messages: that many cannot be; 0 is for "
-                                 "no limit", shape.maxsize));
+    throw StateError(
+        fmt::format("a queue of at most {} messages: that many cannot be; 0 is for "
+                    "no limit",
+                    shape.maxsize));
   }
   const std::uint32_t wanted =
       shape.maxsize == 0 ? 8 : static_cast<std::uint32_t>(std::bit_width(shape.maxsize + kSpare));
@@ -147,9 +152,9 @@ Handle QueueCore::create(ObjectType type, const Shape& shape) {
   header->wait_for_memory = shape.wait_for_memory ? 1 : 0;
   Segment& segment = handle.member().segment();
   const std::uint64_t at = segment.offset_of(handle.payload().data()) + sizeof(Header);
-  Ring<>::format(segment.at(0), at, at + Ring<>::header_bytes(),
-                 {.limit = shape.maxsize == 0 ? Ring<>::kUnlimited : shape.maxsize,
-                  .first_bits = bits});
+  Ring<>::format(
+      segment.at(0), at, at + Ring<>::header_bytes(),
+      {.limit = shape.maxsize == 0 ? Ring<>::kUnlimited : shape.maxsize, .first_bits = bits});
   return handle;
 }
 
@@ -172,9 +177,8 @@ void QueueCore::at_end(ObjectRef ref, std::span<std::byte> payload) noexcept {
   try {
     const Ring<> ring =
         Ring<>::attach(segment.at(0), segment.offset_of(payload.data()) + sizeof(Header));
-    ring.for_each_slot([&](const Held& held) {
-      free_block(segment, member->heap(), owner_of(ref), held);
-    });
+    ring.for_each_slot(
+        [&](const Held& held) { free_block(segment, member->heap(), owner_of(ref), held); });
   } catch (const Error&) {
     return;  // never finished
   }
@@ -196,8 +200,8 @@ auto QueueCore::claim_slowly(Deadline deadline) const -> std::optional<Held> {
   }
 }
 
-// SUBTLE: the slot names the block before the block is the queue's, and `kind` says so last. Whoever
-// recovers from a death in here finds, with `kind`, a block that is the queue's with this
+// SUBTLE: the slot names the block before the block is the queue's, and `kind` says so last.
+// Whoever recovers from a death in here finds, with `kind`, a block that is the queue's with this
 // position in it, which he frees; or one that is still the dead's, which the heap frees (R4).
 void QueueCore::put(const Held& held, MessageSink& message) const {
   if (message.keeps()) kept().add(handle_, held, message.take_kept());
@@ -295,7 +299,8 @@ bool QueueCore::join(Deadline deadline) const {
     const Ring<>::Holds holds = ring_.holds(Tag());
     if (holds.others == 0 && ring_.size() == 0) return true;
     if (deadline.passed()) return false;
-    // SUBTLE: a release is a plain store, and may be seen after its look for sleepers: not for long.
+    // SUBTLE: a release is a plain store, and may be seen after its look for sleepers: not for
+    // long.
     World brief(*this, deadline.sooner(Deadline::after(20ms)));
     brief.sleep(look, ring_.items(), expected);
   }

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include <brood/channel/bytes.hpp>
-#include <brood/channel/ring.hpp>
+#include <brood/channel/ring_steps.hpp>
 #include <brood/memory/handle.hpp>
 #include <brood/memory/heap.hpp>
 #include <brood/memory/member.hpp>
@@ -18,8 +18,8 @@
 
 namespace brood::detail {
 
-/// The bytes of one message, encoded before it has a place: in private memory as long as they fit into
-/// a slot, in a block of the heap when they do not.
+/// The bytes of one message, encoded before it has a place: in private memory as long as they fit
+/// into a slot, in a block of the heap when they do not.
 class MessageSink final : public ByteSink {
  public:
   explicit MessageSink(Heap& heap) : heap_(&heap) { set_buffer(small_, 0, sizeof(small_)); }
@@ -55,8 +55,9 @@ class MessageSink final : public ByteSink {
 /// A queue of bytes in the family's shared memory; what is in `Queue<T>` and its kin.
 ///
 /// As Ring, whose view it is; waits as Member sleeps. Messages that do not fit into a slot are
-/// blocks of the heap that belong to the queue (Heap::give) from just before their slot is committed
-/// until just after it is taken, whoever dies. Throws SharedMemoryFull, QueueClosed where it says so.
+/// blocks of the heap that belong to the queue (Heap::give) from just before their slot is
+/// committed until just after it is taken, whoever dies. Throws SharedMemoryFull, QueueClosed where
+/// it says so.
 class QueueCore {
  public:
   using Held = Ring<>::Held;
@@ -80,7 +81,8 @@ class QueueCore {
   /// SharedMemoryFull.
   [[nodiscard]] std::optional<Held> claim(Deadline deadline) const {
     Held held;
-    if (ring_.claim(handle_.member().self(), held) == RingStep::done) [[likely]] return held;
+    if (ring_.claim(handle_.member().self(), held) == RingStep::done) [[likely]]
+      return held;
     return claim_slowly(deadline);
   }
   /// Puts what was encoded into a claimed slot. Does not throw.
@@ -108,7 +110,8 @@ class QueueCore {
   [[nodiscard]] ByteSource bytes(const Held& held) const;
   /// It is taken for good: frees what it had.
   void release(Held held) const {
-    if (held.slot->kind == kInline) [[likely]] return ring_.release(held);
+    if (held.slot->kind == kInline) [[likely]]
+      return ring_.release(held);
     release_block(held);
   }
   void give_back(const Held& held) const { ring_.give_back(held); }
@@ -141,7 +144,8 @@ class QueueCore {
     return handle_.member().segment().header().death_epoch.load();
   }
   static Handle create(ObjectType type, const Shape& shape);
-  static void free_block(Segment& segment, Heap& heap, SharedOwner owner, const Held& held) noexcept;
+  static void free_block(Segment& segment, Heap& heap, SharedOwner owner,
+                         const Held& held) noexcept;
   static void at_end(ObjectRef ref, std::span<std::byte> payload) noexcept;
   static const bool kEndKnown;
   static Ring<> ring_in(const Handle& handle);

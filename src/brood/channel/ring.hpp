@@ -1,5 +1,6 @@
 // Layer: channel
-// Slots in shared memory through which messages pass, first in, first out.
+// Slots in shared memory through which messages pass, first in, first out. Who uses it includes
+// ring_steps.hpp.
 // Length: one algorithm, whose steps are argued against each other.
 #pragma once
 
@@ -96,9 +97,7 @@ class Ring {
   };
 
   static constexpr std::size_t header_bytes() { return sizeof(Header); }
-  static constexpr std::size_t slots_bytes(std::uint32_t bits) {
-    return sizeof(Slot) << bits;
-  }
+  static constexpr std::size_t slots_bytes(std::uint32_t bits) { return sizeof(Slot) << bits; }
 
   /// Makes an empty queue at offset `at` from `base`, with its first slots at offset `slots_at`;
   /// both aligned to 64 bytes.
@@ -132,7 +131,8 @@ class Ring {
 
   // Putting ----------------------------------------------------------------------------------
 
-  /// Claims up to `out.size()` slots in a row; `got` says how many. `done` if there is one at least.
+  /// Claims up to `out.size()` slots in a row; `got` says how many. `done` if there is one at
+  /// least.
   RingStep claim(Tag me, std::span<Held> out, std::size_t& got) const;
   RingStep claim(Tag me, Held& out) const {
     std::size_t got = 0;
@@ -353,5 +353,3 @@ template <class Machine = RingMachine>
 using RingSlot = typename Ring<Machine>::Held;
 
 }  // namespace brood::detail
-
-#include <brood/channel/ring_steps.hpp>

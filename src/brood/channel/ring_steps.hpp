@@ -1,5 +1,5 @@
 // Layer: channel
-// The steps of Ring; included by ring.hpp alone. See docs/design/ring.md for names and reasons.
+// The steps of Ring. See docs/design/ring.md for names and reasons.
 // Length: one algorithm, whose steps are argued against each other.
 #pragma once
 
@@ -251,8 +251,8 @@ RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool
     if (go_beyond(first.ring, position)) continue;
     const Holds held = holds(me);
     if (header_->late.load() != header_->late_done.load()) continue;
-    // Nothing will be put, but what others hold may come back. SUBTLE: or has come back, and `late` is
-    // about to be bumped. A message never changes its slot, so the look missed none.
+    // Nothing will be put, but what others hold may come back. SUBTLE: or has come back, and `late`
+    // is about to be bumped. A message never changes its slot, so the look missed none.
     if (held.others != 0 && held.mine == 0) return RingStep::pended;
     // The wake-up that brought this one here may have been the only one.
     if ((header_->items.load() & kWaiting) != 0) wake_all(header_->items);
@@ -415,8 +415,8 @@ bool Ring<Machine>::stop_in(std::uint32_t ring) const {
 
 // After deaths -------------------------------------------------------------------------------
 
-// SUBTLE: all that the dead held is first made READY, or the caller's own by a compare-and-swap from
-// the dead's tag. So of several who recover one cleans, and if he dies too it is his to be
+// SUBTLE: all that the dead held is first made READY, or the caller's own by a compare-and-swap
+// from the dead's tag. So of several who recover one cleans, and if he dies too it is his to be
 // recovered. `seen_epoch` is set last: who is killed on the way has done nothing that counts.
 template <class Machine>
 template <class Dead, class Clean, class Settled>
@@ -466,8 +466,8 @@ template <class Machine>
 std::uint64_t Ring<Machine>::size() const {
   std::uint64_t head = header_->head.load();
   for (;;) {
-    const bool plain = header_->late.load() == header_->late_done.load() &&
-                       header_->last_tomb.load() <= head;
+    const bool plain =
+        header_->late.load() == header_->late_done.load() && header_->last_tomb.load() <= head;
     if (!plain) break;
     const std::uint64_t tail = header_->tail.load();
     const std::uint64_t again = header_->head.load();

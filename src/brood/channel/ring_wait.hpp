@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include <brood/channel/ring.hpp>
+#include <brood/channel/ring_steps.hpp>
 
 namespace brood::detail {
 
@@ -63,10 +63,9 @@ RingStep wait_for(const Ring<Machine>& ring, World& world,
 
 /// Ring::claim, as long as there is no room.
 template <class Machine, class World>
-RingStep wait_to_claim(const Ring<Machine>& ring, World& world,
-                       std::span<RingSlot<Machine>> out, std::size_t& got) {
-  return wait_for(ring, world, ring.room(),
-                  [&] { return ring.claim(world.self(), out, got); });
+RingStep wait_to_claim(const Ring<Machine>& ring, World& world, std::span<RingSlot<Machine>> out,
+                       std::size_t& got) {
+  return wait_for(ring, world, ring.room(), [&] { return ring.claim(world.self(), out, got); });
 }
 
 /// Ring::take, as long as there is nothing.

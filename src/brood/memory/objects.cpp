@@ -52,7 +52,8 @@ void ObjectWorld::free_payload(Entry& entry, std::uint32_t index) const noexcept
   const Objects::AtEnd at_end = kind < kKinds ? end_of_kind[kind].load() : nullptr;
   // Without an address it was never finished, or this is done again.
   if (at_end != nullptr && entry.payload_at != 0) {
-    at_end(ObjectRef{.index = index, .generation = 0}, {segment_->at(entry.payload_at), entry.bytes});
+    at_end(ObjectRef{.index = index, .generation = 0},
+           {segment_->at(entry.payload_at), entry.bytes});
     std::atomic_signal_fence(std::memory_order_seq_cst);
     entry.payload_at = 0;
   }

@@ -58,9 +58,9 @@ class Objects {
   Extent add_extent(ObjectRef ref, std::size_t bytes);
   void return_extent(ObjectRef ref, Extent extent) noexcept;
 
-  /// What is to be done at the end of an object of this kind, before its payload goes: by any process
-  /// of the family, and again if that is killed in it. To be called before objects of the kind are
-  /// made, in every program that makes them.
+  /// What is to be done at the end of an object of this kind, before its payload goes: by any
+  /// process of the family, and again if that is killed in it. To be called before objects of the
+  /// kind are made, in every program that makes them.
   using AtEnd = void (*)(ObjectRef ref, std::span<std::byte> payload) noexcept;
   static void at_end(std::uint32_t kind, AtEnd action) noexcept;
 

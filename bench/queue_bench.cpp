@@ -1,0 +1,268 @@
+// Queues beside Python's, Boost.Interprocess's message_queue, a pipe, memcpy and a futex.
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <boost/interprocess/ipc/message_queue.hpp>
+#include <brood/brood.hpp>
+#include <chrono>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "support/futex_peer.hpp"
+#include "support/python_peer.hpp"
+#include "support/ratio.hpp"
+
+namespace {
+
+bench::PythonPeer python;
+
+template <class T>
+void put_all(brood::Queue<T> queue, T value, long n) {
+  for (long i = 0; i != n; ++i) queue.put(value);
+}
+template <class T>
+void get_all(brood::Queue<T> queue, long n) {
+  for (long i = 0; i != n; ++i) benchmark::DoNotOptimize(queue.get());
+}
+
+// Seconds for n messages from `pairs` processes to as many, of which this is one.
+template <class T>
+void stream(benchmark::State& state, const T& value, int pairs, std::size_t maxsize) {
+  const long n = bench::scaled(2'000'000) / pairs;
+  for (auto _ : state) {
+    brood::Queue<T> queue(maxsize);
+    std::vector<brood::Process> others;
+    for (int p = 0; p != pairs; ++p) others.emplace_back(put_all<T>, queue, value, n);
+    for (int p = 1; p != pairs; ++p) others.emplace_back(get_all<T>, queue, n);
+    for (brood::Process& other : others) other.start();
+    benchmark::DoNotOptimize(queue.get());  // they have started
+    const auto start = std::chrono::steady_clock::now();
+    get_all<T>(queue, n - 1);
+    for (brood::Process& other : others) other.join();
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  state.SetItemsProcessed(state.iterations() * n * pairs);
+}
+
+void python_runs(benchmark::State& state, const char* what, long n) {
+  for (auto _ : state) state.SetIterationTime(python.seconds(what, n));
+  state.SetItemsProcessed(state.iterations() * n);
+}
+
+void boost_queue(benchmark::State& state) {
+  namespace ipc = boost::interprocess;
+  const long n = bench::scaled(500'000);
+  const std::string name = fmt::format("brood-bench-{}", ::getpid());
+  for (auto _ : state) {
+    ipc::message_queue::remove(name.c_str());
+    ipc::message_queue queue(ipc::create_only, name.c_str(), 1000, sizeof(int));
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const int value = 7;
+      for (long i = 0; i != n; ++i) queue.send(&value, sizeof(value), 0);
+      ::_exit(0);
+    }
+    const auto start = std::chrono::steady_clock::now();
+    for (long i = 0; i != n; ++i) {
+      int value = 0;
+      std::size_t size = 0;
+      unsigned priority = 0;
+      queue.receive(&value, sizeof(value), size, priority);
+    }
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    ::waitpid(child, nullptr, 0);
+    ipc::message_queue::remove(name.c_str());
+  }
+  state.SetItemsProcessed(state.iterations() * n);
+}
+
+void raw_pipe(benchmark::State& state) {
+  const long n = bench::scaled(500'000);
+  for (auto _ : state) {
+    int ends[2];
+    if (::pipe(ends) != 0) return state.SkipWithError("pipe");
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const int value = 7;
+      for (long i = 0; i != n; ++i) {
+        if (::write(ends[1], &value, sizeof(value)) != sizeof(value)) ::_exit(1);
+      }
+      ::_exit(0);
+    }
+    ::close(ends[1]);
+    const auto start = std::chrono::steady_clock::now();
+    int value = 0;
+    for (long i = 0; i != n; ++i) {
+      if (::read(ends[0], &value, sizeof(value)) != sizeof(value)) break;
+    }
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    ::close(ends[0]);
+    ::waitpid(child, nullptr, 0);
+  }
+  state.SetItemsProcessed(state.iterations() * n);
+}
+
+void echo(brood::Queue<int> pings, brood::Queue<int> pongs) {
+  for (const int ping : pings) {
+    ::usleep(50);  // the other end is asleep
+    pongs.put(ping);
+  }
+}
+
+// Both ends asleep when they are woken: what is above the pause.
+void ping_pong(benchmark::State& state) {
+  brood::Queue<int> pings;
+  brood::Queue<int> pongs;
+  brood::Process peer(echo, pings, pongs);
+  peer.start();
+  pings.put(0);
+  benchmark::DoNotOptimize(pongs.get());
+  for (auto _ : state) {
+    ::usleep(50);
+    const auto start = std::chrono::steady_clock::now();
+    pings.put(1);
+    benchmark::DoNotOptimize(pongs.get());
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  pings.close();
+  peer.join();
+}
+
+// The same with a bare futex, and the same pause.
+void futex_ping_pong(benchmark::State& state) {
+  bench::FutexPeer peer;
+  for (auto _ : state) {
+    ::usleep(50);
+    const auto start = std::chrono::steady_clock::now();
+    peer.round_trip();
+    ::usleep(50);
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+}
+
+constexpr std::size_t kLarge = std::size_t{64} << 20U;
+
+void large_vector(benchmark::State& state) {
+  const std::size_t bytes = bench::quick() ? kLarge / 64 : kLarge;
+  brood::Queue<std::vector<char>> queue(2);
+  const std::vector<char> value(bytes, 'x');
+  for (auto _ : state) {
+    queue.put(value);
+    benchmark::DoNotOptimize(queue.get());
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<long>(bytes));
+}
+
+void copy_vector(benchmark::State& state) {
+  const std::size_t bytes = bench::quick() ? kLarge / 64 : kLarge;
+  const std::vector<char> from(bytes, 'x');
+  std::vector<char> to(bytes);
+  for (auto _ : state) {
+    std::memcpy(to.data(), from.data(), bytes);
+    benchmark::DoNotOptimize(to.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<long>(bytes));
+}
+
+// Two processes that keep both cores busy.
+class Load {
+ public:
+  Load() {
+    for (pid_t& pid : pids_) {
+      pid = ::fork();
+      if (pid != 0) continue;
+      for (; ::getppid() != 1;) {
+      }
+      ::_exit(0);
+    }
+  }
+  Load(const Load&) = delete;
+  Load& operator=(const Load&) = delete;
+  ~Load() {
+    for (const pid_t pid : pids_) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+  }
+
+ private:
+  pid_t pids_[2] = {};
+};
+
+template <class Body>
+void add(const std::string& name, const Body& body, long iterations = 1) {
+  benchmark::RegisterBenchmark(name.c_str(), body)
+      ->UseManualTime()
+      ->Iterations(iterations)
+      ->Unit(benchmark::kMillisecond);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  brood::Runtime runtime(argc, argv);
+  bench::parse_quick(argc, argv);
+  using State = benchmark::State;
+  const std::string text(1000, 'x');
+  const long few = bench::scaled(100'000);
+  add("queue_int", [](State& s) { stream<int>(s, 7, 1, 0); });
+  add("queue_int_bounded", [](State& s) { stream<int>(s, 7, 1, 1000); });
+  add("queue_int_two_to_two", [](State& s) { stream<int>(s, 7, 2, 1000); });
+  add("queue_text", [text](State& s) { stream<std::string>(s, text, 1, 1000); });
+  add("queue_int_loaded", [](State& s) {
+    const Load load;
+    stream<int>(s, 7, 1, 1000);
+  });
+  add("python_queue", [few](State& s) { python_runs(s, "queue", few); });
+  add("python_queue_two_to_two", [few](State& s) { python_runs(s, "queue_two", few); });
+  add("python_queue_text", [few](State& s) { python_runs(s, "queue_text", few); });
+  add("python_queue_loaded", [few](State& s) {
+    const Load load;
+    python_runs(s, "queue", few);
+  });
+  add("boost_message_queue", boost_queue);
+  add("pipe", raw_pipe);
+  add("queue_ping_pong", ping_pong, bench::scaled(5'000));
+  add("futex_ping_pong", futex_ping_pong, bench::scaled(5'000));
+  benchmark::RegisterBenchmark("queue_64_mib", large_vector)->UseRealTime();
+  benchmark::RegisterBenchmark("memcpy_64_mib", copy_vector)->UseRealTime();
+
+  using bench::Judged;
+  const auto faster = [](std::string what, std::string ours, std::string beside, double target) {
+    return bench::Row{.what = std::move(what),
+                      .ours = std::move(ours),
+                      .beside = std::move(beside),
+                      .target = target,
+                      .judged = Judged::times_as_fast};
+  };
+  return bench::run(
+      argc, argv,
+      {faster("Queue<int> 1 to 1, beside Python's", "queue_int", "python_queue", 50),
+       faster("Queue<int> 1 to 1, beside Boost's", "queue_int_bounded", "boost_message_queue", 5),
+       faster("Queue<int> 1 to 1, beside a pipe", "queue_int_bounded", "pipe", 10),
+       faster("Queue<int> 2 to 2, beside Python's", "queue_int_two_to_two",
+              "python_queue_two_to_two", 50),
+       faster("Queue of 1 KB texts, beside Python's", "queue_text", "python_queue_text", 20),
+       faster("Queue<int> 1 to 1, cores busy, beside Python's", "queue_int_loaded",
+              "python_queue_loaded", 20),
+       {.what = "64 MiB vector through a Queue, beside memcpy",
+        .ours = "queue_64_mib",
+        .beside = "memcpy_64_mib",
+        .target = 2.5,
+        .judged = Judged::at_most},
+       {.what = "Queue ping-pong, both ends asleep, beside a futex (50 us pause each)",
+        .ours = "queue_ping_pong",
+        .beside = "futex_ping_pong",
+        .target = 1.3,
+        .judged = Judged::at_most}});
+}
