@@ -19,10 +19,10 @@ namespace brood {
 ///     worker.start();
 ///     ready.set();
 ///
-/// A handle: copies are the same event, and it travels as an argument, in a message, in a container.
-/// At once: any process of the family, any thread.
-/// Bytes: one word in the family's shared memory, gone with the last handle.
-/// Death: who is killed in set() has set it or not, and whoever waits learns that it is set; a
+/// A handle: copies are the same event, and it travels as an argument, in a message, in a
+/// container. At once: any process of the family, any thread. Bytes: one word in the family's
+/// shared memory, gone with the last handle. Death: who is killed in set() has set it or not, and
+/// whoever waits learns that it is set; a
 ///   waiter's death concerns nobody.
 /// Across fork: nothing special.
 /// Memory ordering: what was done before set() is visible to who sees it set.

@@ -14,8 +14,8 @@ namespace brood {
 
 namespace detail {
 
-/// What Lock and RLock have in common: a handle to a Word with the interface of LockWord. A Lockable
-/// of the standard library, TimedLockable included.
+/// What Lock and RLock have in common: a handle to a Word with the interface of LockWord. A
+/// Lockable of the standard library, TimedLockable included.
 template <class Word, ObjectKind Kind>
 class LockHandle {
  public:
@@ -70,7 +70,8 @@ class LockHandle {
 /// At once: any process of the family, any thread; not recursive: who locks it twice waits for
 ///   ever, or until its deadline. As in Python any thread may unlock it, not the holder only.
 /// Bytes: one word in the family's shared memory, gone with the last handle.
-/// Death: a holder's lock is taken over by whoever asks next, within a millisecond, and owner_died()
+/// Death: a holder's lock is taken over by whoever asks next, within a millisecond, and
+/// owner_died()
 ///   says so. The holder is a thread: it counts as dead when the thread ends. A stopped holder
 ///   keeps the lock. A waiter's death concerns nobody.
 /// Across fork: the child holds nothing that its parent holds.

@@ -37,7 +37,8 @@ struct SemaphoreOptions {
 ///       ...
 ///     }
 ///     brood::Semaphore seats(2);
-///     brood::Semaphore items(0, {.permits_of_dead = brood::PermitsOfDead::stay_taken});  // signals
+///     brood::Semaphore items(0, {.permits_of_dead = brood::PermitsOfDead::stay_taken});  //
+///     signals
 ///
 /// A handle: copies are the same semaphore, and it travels as an argument, in a message, in a
 ///   container.
@@ -61,11 +62,11 @@ class BasicSemaphore {
   explicit BasicSemaphore(int value = 1, SemaphoreOptions options = {})
     requires(!Bounded)
       : BasicSemaphore(value,
-                       options.most != 0 ? options.most
-                                         : std::min(kMost, std::max(1024, value > kMost / 2 ? kMost : 2 * value)),
+                       options.most != 0
+                           ? options.most
+                           : std::min(kMost, std::max(1024, value > kMost / 2 ? kMost : 2 * value)),
                        options.permits_of_dead) {}
-  explicit BasicSemaphore(int value = 1,
-                          PermitsOfDead permits_of_dead = PermitsOfDead::come_back)
+  explicit BasicSemaphore(int value = 1, PermitsOfDead permits_of_dead = PermitsOfDead::come_back)
     requires Bounded
       : BasicSemaphore(value, value, permits_of_dead) {}
 

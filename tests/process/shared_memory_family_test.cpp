@@ -167,6 +167,11 @@ TEST_P(SharedMemoryFamilyTest, AListTravelsToo) {
 TEST_P(SharedMemoryFamilyTest, AMembersDeathTakesAwayWhatDiesWithItsObject) {
   Program program("named_program", {.arguments = arguments()});
   await_child(program);
+  ASSERT_TRUE(eventually([&] {
+    const std::string out = program.out();
+    return out.find('\n', out.find("pid ")) != std::string::npos &&
+           out.find("pid ") != std::string::npos;
+  })) << program.describe();
   const std::string out = program.out();
   ::kill(std::stoi(out.substr(out.find("pid ") + 4)), SIGKILL);
   EXPECT_TRUE(eventually([] {

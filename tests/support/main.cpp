@@ -2,11 +2,16 @@
 // that spawn executes again arrive here too and leave in the Runtime's constructor.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include <brood/runtime.hpp>
 
 #include "support/leak_check.hpp"
+#include "support/sandbox.hpp"
 
 int main(int argc, char** argv) {
+  // Not in a child, which shall see its parent's.
+  if (std::getenv("BROOD_FAMILY") == nullptr) brood::testing::take_shared_memory_folder();
   brood::Runtime runtime(argc, argv);
   testing::InitGoogleTest(&argc, argv);
   testing::UnitTest::GetInstance()->listeners().Append(new brood::testing::LeakCheck);

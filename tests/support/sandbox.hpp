@@ -1,14 +1,20 @@
-// System calls that fail, as on older kernels and in sandboxes.
+// Surroundings of a process that are not everybody's: system calls that fail, as on older kernels
+// and in sandboxes, and a folder of its own.
 #pragma once
 
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace brood::testing {
@@ -31,6 +37,22 @@ inline void forbid_system_call(long number, int error,
                           .filter = program.data()};
   ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
   ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+}
+
+/// From now on this process and its children have /dev/shm for themselves, so that tests which run
+/// at the same time do not take each other's names for forgotten ones. Where that is not allowed,
+/// nothing happens. While one thread runs.
+inline void take_shared_memory_folder() {
+  const std::string user = std::to_string(::geteuid());
+  const std::string group = std::to_string(::getegid());
+  if (::unshare(CLONE_NEWNS) != 0) {
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return;
+    std::ofstream("/proc/self/setgroups") << "deny";
+    std::ofstream("/proc/self/uid_map") << user + " " + user + " 1";
+    std::ofstream("/proc/self/gid_map") << group + " " + group + " 1";
+  }
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return;
+  static_cast<void>(::mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"));
 }
 
 }  // namespace brood::testing

@@ -86,7 +86,8 @@ void ChildProcess::start() {
     own_child_ = launched.own_child;
     pid_ = launched.pid;
   } catch (...) {
-    // What a fork would have held; before the record, and so its place in the bitmaps, is another's.
+    // What a fork would have held; before the record, and so its place in the bitmaps, is
+    // another's.
     family_->objects().release_all(tag, family_->self());
     registry.free(tag);
     family_->heap().free(std::exchange(start_block_, {}));
