@@ -41,7 +41,7 @@ namespace brood {
 ///
 /// When a holder dies: what it had sent is delivered, then recv() throws EndOfStream, at once. A
 /// message that was not sent to its end was not sent. Sending to it throws EndOfStream; no signal
-/// is raised. In a child made by StartMethod::fork every end that was not passed to it is at its
+/// is raised. In a child made by StartMethod::fork every end that its parent had is at its
 /// end. Memory ordering: what happened before send() is visible after the recv() that returned it.
 ///
 /// Errors: EndOfStream; StateError when it is closed, or of the other direction; MessageTooLarge;

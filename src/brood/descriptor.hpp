@@ -10,13 +10,12 @@
 
 namespace brood {
 
-/// An open file, socket or the like, as a value that can go to another process: as an argument of a
-/// Process, and through a Connection that passes descriptors (see there). There it is another
-/// number for the same open file.
+/// An open file, socket or the like, as a value that can go to another process through a
+/// Connection. There it is another number for the same open file.
 ///
-///     void log_to(brood::Descriptor file) { write(file.get(), "hello\n", 6); }
-///     brood::Process p(log_to, brood::Descriptor(open("log", O_WRONLY | O_APPEND)));
-///     p.start();
+///     connection.send(brood::Descriptor(open("log", O_WRONLY | O_APPEND)));
+///     auto file = other_end.recv<brood::Descriptor>();
+///     write(file.get(), "hello\n", 6);
 ///
 /// Owns the descriptor: closes it once, moves, never copies. Used by one thread at a time. It is a
 /// number of this process; nothing of it is shared but the open file, which the kernel keeps as

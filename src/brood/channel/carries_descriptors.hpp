@@ -47,8 +47,8 @@ template <class... Ts>
 constexpr void refuse_descriptors() {
   static_assert(!(kCarriesDescriptors<Ts> || ...),
                 "a connection or descriptor cannot be in what a pool computes with: its workers "
-                "run before there is a task, and a task may run twice; pass it to a "
-                "brood::Process, or send it through a brood::Connection");
+                "run before there is a task, and a task may run twice; send it through a "
+                "brood::Connection");
 }
 
 }  // namespace brood::detail

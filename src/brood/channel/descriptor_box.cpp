@@ -23,9 +23,7 @@ std::size_t DescriptorOutbox::add(int fd) {
 void put_descriptor(Encoder& to, int fd) {
   DescriptorOutbox* const outbox = to.sink().outbox();
   if (outbox == nullptr) {
-    throw StateError(
-        "a connection or descriptor cannot go this way: pass it as an argument of a Process, or "
-        "send it through a Connection of Pipe() or of a plain Unix socket");
+    throw StateError("a connection or descriptor cannot go this way: send it through a Connection");
   }
   to.put_size(outbox->add(fd));
 }

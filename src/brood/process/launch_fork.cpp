@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/fork_local_fd.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
@@ -20,7 +21,11 @@ Launched launch_by_fork(Family& family, Tag tag) {
   Fd place = duplicate(family.segment().file().get());
   const int pid = fork_process();
   place.reset();
-  if (pid == 0) run_child(family, tag, StartMethod::fork);
+  if (pid == 0) {
+    // Or the other ends of the parent's connections would not see that the parent closes its own.
+    abandon_fork_local_fds({});
+    run_child(family, tag, StartMethod::fork);
+  }
   Launched launched{.process = ProcessHandle::open_child(pid), .pid = pid, .own_child = true};
   family.ask_to_watch(tag, launched.process);
   return launched;
