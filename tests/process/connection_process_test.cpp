@@ -39,7 +39,7 @@ TEST_P(ConnectionProcessTest, AChildDoesNotKeepTheEndsOfItsParentOpen) {
   pipe.second.send(1);
   EXPECT_EQ(pipe.first.recv<int>(), 1);
   pipe.second.close();
-  EXPECT_TRUE(pipe.first.poll(10s));
+  ASSERT_TRUE(pipe.first.poll(10s)) << "somebody else has a copy of the end";
   EXPECT_THROW(pipe.first.recv<int>(), brood::EndOfStream);
   EXPECT_TRUE(child.is_alive());
 }
