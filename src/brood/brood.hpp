@@ -5,7 +5,9 @@
 #include <brood/array.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
+#include <brood/connection.hpp>
 #include <brood/cpu_count.hpp>
+#include <brood/descriptor.hpp>
 #include <brood/errors.hpp>
 #include <brood/event.hpp>
 #include <brood/future.hpp>
@@ -28,3 +30,4 @@
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>
+#include <brood/wait.hpp>

@@ -109,6 +109,38 @@ class WorkerLost : public Error {
   using Error::Error;
 };
 
+/// The other end of a connection is gone: closed, or its process ended or was killed. Everything
+/// that was sent before has been received; a message that was not sent to its end never is.
+class EndOfStream : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A message is larger than the connection allows, or than the caller did.
+class MessageTooLarge : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The other side of a connection could not prove that it has the same authkey, or did not do so in
+/// time: a stranger, another key, garbage.
+class AuthenticationError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A message does not fit into the buffer that it was to be received into. It is here.
+class BufferTooShort : public Error {
+ public:
+  BufferTooShort(const std::string& text, std::vector<std::byte> message)
+      : Error(text), message_(std::make_shared<const std::vector<std::byte>>(std::move(message))) {}
+
+  [[nodiscard]] const std::vector<std::byte>& message() const noexcept { return *message_; }
+
+ private:
+  std::shared_ptr<const std::vector<std::byte>> message_;
+};
+
 /// A system call failed. `throw SystemError("memfd_create", "name=brood", errno)` reads
 /// "memfd_create(name=brood): Too many open files [EMFILE]; no free file descriptors: ...".
 /// check() in platform/system_error.hpp throws it for a call that returned -1.

@@ -15,6 +15,7 @@
 
 #include <brood/bind.hpp>
 #include <brood/channel/callable.hpp>
+#include <brood/channel/carries_descriptors.hpp>
 #include <brood/errors.hpp>
 #include <brood/future.hpp>
 #include <brood/outcome.hpp>
@@ -194,6 +195,7 @@ template <class F, class... Args>
 auto PoolCaller::submit(F&& f, Args&&... args) const {
   using Function = detail::stored_callable_t<F>;
   detail::require_callable<Function, Args...>();
+  detail::refuse_descriptors<Function, Args...>();
   using Arguments = detail::stored_arguments_t<Function, Args...>;
   using R = std::remove_cvref_t<decltype(detail::invoke_stored(std::declval<Function&>(),
                                                                std::declval<Arguments>()))>;

@@ -202,7 +202,7 @@ bool Queue<T>::put_until_deadline(const T& value, detail::Deadline deadline) con
     return held.has_value();
   } else {
     for (unsigned round = 0;; ++round) {
-      detail::MessageSink message(core_.heap());
+      detail::QueueMessageSink message(core_.heap());
       try {
         detail::encode(message, value);
       } catch (const SharedMemoryFull&) {

@@ -28,6 +28,7 @@ class ObjectTestWorld {
   using Atom = A<T>;
   using Memory = ObjectMemory<A, Capacity>;
   using Entry = detail::ObjectEntry<A>;
+  using Header = detail::ObjectTableHeader<A>;
   using Tag = detail::Tag;
 
   explicit ObjectTestWorld(Memory& memory) : memory_(&memory) {}

@@ -12,6 +12,9 @@
 
 namespace brood::detail {
 
+class DescriptorOutbox;
+class DescriptorInbox;
+
 /// Takes bytes one after the other. The subclass says where they go, so a value is encoded straight
 /// into its place (a block of shared memory, a page of results) and not copied afterwards.
 ///
@@ -40,6 +43,10 @@ class ByteSink {
   /// Bytes written since the buffer was set.
   [[nodiscard]] std::size_t written() const { return static_cast<std::size_t>(cursor_ - begin_); }
 
+  /// Where descriptors go that belong to what is written; null where they cannot travel.
+  [[nodiscard]] DescriptorOutbox* outbox() const { return outbox_; }
+  void set_outbox(DescriptorOutbox* outbox) { outbox_ = outbox; }
+
  protected:
   ByteSink() = default;
 
@@ -61,6 +68,7 @@ class ByteSink {
   std::byte* cursor_ = nullptr;
   std::byte* limit_ = nullptr;
   std::vector<Handle> kept_;
+  DescriptorOutbox* outbox_ = nullptr;
 };
 
 /// Writes to private memory that grows as needed.
@@ -91,8 +99,11 @@ class VectorSink final : public ByteSink {
 /// reads beyond its span. The span must not change or go away while it is read.
 class ByteSource {
  public:
-  explicit ByteSource(std::span<const std::byte> bytes)
-      : begin_(bytes.data()), cursor_(begin_), end_(begin_ + bytes.size()) {}
+  /// `inbox`: the descriptors that came with the bytes, if any could.
+  explicit ByteSource(std::span<const std::byte> bytes, DescriptorInbox* inbox = nullptr)
+      : begin_(bytes.data()), cursor_(begin_), end_(begin_ + bytes.size()), inbox_(inbox) {}
+
+  [[nodiscard]] DescriptorInbox* inbox() const { return inbox_; }
 
   /// Copies the next `size` bytes to `to`. Throws DecodeError if there are fewer.
   void read(void* to, std::size_t size) {
@@ -120,6 +131,7 @@ class ByteSource {
   const std::byte* begin_;
   const std::byte* cursor_;
   const std::byte* end_;
+  DescriptorInbox* inbox_;
 };
 
 }  // namespace brood::detail

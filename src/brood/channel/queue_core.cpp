@@ -203,7 +203,7 @@ auto QueueCore::claim_slowly(Deadline deadline) const -> std::optional<Held> {
 // SUBTLE: the slot names the block before the block is the queue's, and `kind` says so last.
 // Whoever recovers from a death in here finds, with `kind`, a block that is the queue's with this
 // position in it, which he frees; or one that is still the dead's, which the heap frees (R4).
-void QueueCore::put(const Held& held, MessageSink& message) const {
+void QueueCore::put(const Held& held, QueueMessageSink& message) const {
   if (message.keeps()) kept().add(handle_, held, message.take_kept());
   const std::size_t size = message.written();
   if (message.block().empty()) return put_image(held, message.small().data(), size);
@@ -254,8 +254,8 @@ ByteSource QueueCore::bytes(const Held& held) const {
   BlockRef ref{};
   std::memcpy(&ref, slot.payload, sizeof(ref));
   const std::byte* data =
-      handle_.member().segment().checked(ref.at, ref.bytes + MessageSink::kStamp);
-  return ByteSource({data + MessageSink::kStamp, static_cast<std::size_t>(ref.bytes)});
+      handle_.member().segment().checked(ref.at, ref.bytes + QueueMessageSink::kStamp);
+  return ByteSource({data + QueueMessageSink::kStamp, static_cast<std::size_t>(ref.bytes)});
 }
 
 void QueueCore::release_block(Held held) const {

@@ -20,12 +20,12 @@ namespace brood::detail {
 
 /// The bytes of one message, encoded before it has a place: in private memory as long as they fit
 /// into a slot, in a block of the heap when they do not.
-class MessageSink final : public ByteSink {
+class QueueMessageSink final : public ByteSink {
  public:
-  explicit MessageSink(Heap& heap) : heap_(&heap) { set_buffer(small_, 0, sizeof(small_)); }
-  MessageSink(const MessageSink&) = delete;
-  MessageSink& operator=(const MessageSink&) = delete;
-  ~MessageSink() override { heap_->free(block_); }
+  explicit QueueMessageSink(Heap& heap) : heap_(&heap) { set_buffer(small_, 0, sizeof(small_)); }
+  QueueMessageSink(const QueueMessageSink&) = delete;
+  QueueMessageSink& operator=(const QueueMessageSink&) = delete;
+  ~QueueMessageSink() override { heap_->free(block_); }
 
   /// What was written, if it fits into a slot.
   [[nodiscard]] std::span<const std::byte> small() const { return {small_, written()}; }
@@ -86,7 +86,7 @@ class QueueCore {
     return claim_slowly(deadline);
   }
   /// Puts what was encoded into a claimed slot. Does not throw.
-  void put(const Held& held, MessageSink& message) const;
+  void put(const Held& held, QueueMessageSink& message) const;
   /// The same for a value whose bytes are the message, which fit.
   void put_image(const Held& held, const void* from, std::size_t size) const {
     std::memcpy(held.slot->payload, from, size);

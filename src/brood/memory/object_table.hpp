@@ -108,6 +108,7 @@ struct ObjectSlot {
 /// World, the rest of the family:
 ///
 ///     template <class T> using Atom;           // std::atomic, or a scheduler's
+///     using Entry, Header;                     // ObjectEntry and ObjectTableHeader of them
 ///     Atom<std::uint32_t>& slot(Tag);          // ObjectSlot of the tag's record, 0 at first
 ///     bool dead(Tag);                          // no thread of it runs any more
 ///     void grow(std::uint32_t from, std::uint32_t to);  // makes descriptors usable; throws
@@ -121,8 +122,8 @@ class ObjectTable {
   using Atom = typename World::template Atom<T>;
 
  public:
-  using Entry = ObjectEntry<World::template Atom>;
-  using Header = ObjectTableHeader<World::template Atom>;
+  using Entry = typename World::Entry;
+  using Header = typename World::Header;
   /// Descriptors that are made usable at once: a page.
   static constexpr std::uint32_t kStep = 16;
 

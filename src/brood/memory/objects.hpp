@@ -17,6 +17,7 @@ class ObjectWorld {
   template <class T>
   using Atom = std::atomic<T>;
   using Entry = ObjectEntry<>;
+  using Header = ObjectTableHeader<>;
 
   explicit ObjectWorld(Segment& segment) : segment_(&segment) {}
 

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <climits>
 
+#include <fmt/format.h>
+
 #include <brood/errors.hpp>
 
 namespace brood::detail {
@@ -54,14 +56,45 @@ std::vector<std::uint64_t> Poller::wait(Deadline deadline) {
   return keys;
 }
 
-bool wait_readable(int fd, Deadline deadline) {
+namespace {
+
+bool wait_for(int fd, short events, Deadline deadline) {
   for (;;) {
-    pollfd poll{.fd = fd, .events = POLLIN, .revents = 0};
+    pollfd poll{.fd = fd, .events = events, .revents = 0};
     const int rc = ::poll(&poll, 1, to_milliseconds(deadline));
     if (rc > 0) return true;
     if (rc == 0 && deadline.passed()) return false;
     if (rc < 0 && errno != EINTR) throw SystemError("poll", "", errno);
   }
+}
+
+}  // namespace
+
+bool wait_readable(int fd, Deadline deadline) { return wait_for(fd, POLLIN, deadline); }
+bool wait_writable(int fd, Deadline deadline) { return wait_for(fd, POLLOUT, deadline); }
+
+std::vector<bool> wait_readable(std::span<const int> fds, Deadline deadline) {
+  std::vector<pollfd> polls;
+  polls.reserve(fds.size());
+  for (const int fd : fds) {
+    // NOTE: poll() itself passes over negative numbers.
+    if (fd < 0) throw SystemError("poll", fmt::format("descriptor {}", fd), EBADF);
+    polls.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+  }
+  std::vector<bool> ready(fds.size());
+  for (;;) {
+    const int rc = ::poll(polls.data(), polls.size(), to_milliseconds(deadline));
+    if (rc < 0 && errno != EINTR) throw SystemError("poll", "", errno);
+    if (rc > 0) break;
+    if (deadline.passed()) return ready;
+  }
+  for (std::size_t i = 0; i < polls.size(); ++i) {
+    if ((polls[i].revents & POLLNVAL) != 0) {
+      throw SystemError("poll", fmt::format("descriptor {}", polls[i].fd), EBADF);
+    }
+    ready[i] = polls[i].revents != 0;
+  }
+  return ready;
 }
 
 }  // namespace brood::detail

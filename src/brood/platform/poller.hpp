@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include <brood/platform/deadline.hpp>
@@ -25,7 +26,14 @@ class Poller {
   Fd fd_;
 };
 
-/// Waits until one descriptor is readable; false at the deadline. Throws SystemError.
+/// Waits until one descriptor is readable, or writable; false at the deadline. One that has ended
+/// counts as either. Throws SystemError.
 bool wait_readable(int fd, Deadline deadline);
+bool wait_writable(int fd, Deadline deadline);
+
+/// Waits until one of `fds` is readable or has ended; says for each whether it is. All false at
+/// the deadline; with none, it waits for the deadline. Throws SystemError, also for a number that
+/// is no descriptor.
+std::vector<bool> wait_readable(std::span<const int> fds, Deadline deadline);
 
 }  // namespace brood::detail

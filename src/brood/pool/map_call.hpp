@@ -16,6 +16,7 @@
 
 #include <fmt/format.h>
 
+#include <brood/channel/carries_descriptors.hpp>
 #include <brood/errors.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool/map_items.hpp>
@@ -48,6 +49,7 @@ template <bool Spread, class F, class... Ts>
 struct MapResult {
   static constexpr auto check() {
     require_callable<F, Ts...>();
+    refuse_descriptors<F, Ts...>();
     return std::type_identity<std::remove_cvref_t<std::invoke_result_t<F&, Ts...>>>{};
   }
   using type = typename decltype(check())::type;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/fork_local_fd.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
@@ -28,7 +29,11 @@ Launched launch_by_fork(Family& family, Tag tag) {
     throw;
   }
   place.reset();
-  if (pid == 0) run_child(family, tag, StartMethod::fork);
+  if (pid == 0) {
+    // Or the other ends of the parent's connections would not see that the parent closes its own.
+    abandon_fork_local_fds({});
+    run_child(family, tag, StartMethod::fork);
+  }
   family.handles().forked();
   Launched launched{.process = ProcessHandle::open_child(pid), .pid = pid, .own_child = true};
   family.ask_to_watch(tag, launched.process);

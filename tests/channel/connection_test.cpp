@@ -1,0 +1,285 @@
+// Connections within one process and between forks. Names in brackets are the tests of CPython's
+// _TestConnection, _TestPoll and TestInvalidHandle that ask for the same.
+#include <brood/connection.hpp>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <brood/descriptor.hpp>
+
+#include "support/forked.hpp"
+#include "support/single_step.hpp"
+#include "support/start_methods.hpp"
+
+namespace brood::detail {
+namespace {
+
+using namespace std::chrono_literals;
+using brood::testing::Forked;
+using brood::testing::SingleStep;
+
+std::string text_of(const std::vector<std::byte>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+TEST(Connection, ValuesArriveInOrderBothWays) {  // [test_connection]
+  Pipe pipe;
+  const std::map<std::string, std::vector<int>> map{{"a", {1, 2}}, {"b", {}}};
+  pipe.first.send(map);
+  pipe.first.send(7);
+  pipe.second.send(std::string("back"));
+  EXPECT_EQ((pipe.second.recv<std::map<std::string, std::vector<int>>>()), map);
+  EXPECT_EQ(pipe.second.recv<int>(), 7);
+  EXPECT_EQ(pipe.first.recv<std::string>(), "back");
+}
+
+TEST(Connection, BytesStayMessagesEvenEmptyOnes) {  // [test_strings, test_dont_merge,
+                                                    //  test_empty_string]
+  Pipe pipe;
+  EXPECT_FALSE(pipe.second.poll());
+  for (const char* text : {"a", "", "bc", "", ""}) pipe.first.send_bytes(std::string_view(text));
+  for (const char* text : {"a", "", "bc", "", ""}) {
+    EXPECT_TRUE(pipe.second.poll());
+    EXPECT_TRUE(pipe.second.poll(1s));
+    EXPECT_EQ(text_of(pipe.second.recv_bytes()), text);
+  }
+  EXPECT_FALSE(pipe.second.poll());
+  EXPECT_FALSE(pipe.second.poll(-1s));
+  EXPECT_FALSE(pipe.second.poll(5ms));
+}
+
+TEST(Connection, MessagesOfEverySizeArrive) {  // [test_connection]: 16 MB
+  Pipe pipe;
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{511}, std::size_t{512}, kMostBehind - 100, kMostBehind,
+        kMostBehind + 1, std::size_t{1} << 20U, std::size_t{16} << 20U}) {
+    std::vector<std::uint8_t> sent(size);
+    for (std::size_t i = 0; i < size; ++i) sent[i] = static_cast<std::uint8_t>(i * 7 + size);
+    pipe.first.send(sent);
+    pipe.first.send_bytes(std::as_bytes(std::span(sent)));
+    EXPECT_EQ(pipe.second.recv<std::vector<std::uint8_t>>(), sent) << size;
+    const std::vector<std::byte> bytes = pipe.second.recv_bytes();
+    ASSERT_EQ(bytes.size(), size);
+    EXPECT_TRUE(size == 0 || std::memcmp(bytes.data(), sent.data(), size) == 0);
+  }
+  // Many parts that outgrow every place where a message is made.
+  const std::vector<std::string> parts(20'000, std::string(40, 'x'));
+  pipe.first.send(parts);
+  EXPECT_EQ(pipe.second.recv<std::vector<std::string>>(), parts);
+}
+
+TEST(Connection, AFewLargeMessagesAreOnTheirWayThenTheSenderWaits) {
+  Pipe pipe;
+  const std::vector<std::byte> large(1U << 20U);
+  int sent = 0;
+  while (sent < 100 && pipe.first.try_send_bytes_for(large, 0ms)) ++sent;
+  EXPECT_GE(sent, 1);
+  EXPECT_LT(sent, 20) << "memory that nobody counts";
+  for (int i = 0; i < sent; ++i) EXPECT_EQ(pipe.second.recv_bytes().size(), large.size());
+  EXPECT_FALSE(pipe.second.try_recv_bytes_for(0ms)) << "what was not sent in time is not there";
+}
+
+TEST(Connection, ReceivesIntoABuffer) {  // [test_connection]
+  Pipe pipe;
+  std::array<std::byte, 4> buffer{};
+  pipe.first.send_bytes("abc");
+  EXPECT_EQ(pipe.second.recv_bytes_into(buffer), 3U);
+  EXPECT_EQ(buffer[2], std::byte{'c'});
+  pipe.first.send_bytes("abcde");
+  try {
+    pipe.second.recv_bytes_into(buffer);
+    ADD_FAILURE() << "five bytes in four";
+  } catch (const BufferTooShort& e) {
+    EXPECT_EQ(text_of(e.message()), "abcde");
+  }
+  EXPECT_EQ(pipe.second.try_recv_bytes_into_for(buffer, 1ms), std::nullopt);
+  const std::vector<std::byte> large(kMostBehind + 5, std::byte{9});
+  std::vector<std::byte> room(large.size() + 1);
+  pipe.first.send_bytes(large);
+  EXPECT_EQ(pipe.second.recv_bytes_into(room), large.size());
+  EXPECT_EQ(room[large.size() - 1], std::byte{9});
+}
+
+TEST(Connection, TooLargeMessagesAreRefusedAtBothEndsAndNothingBreaks) {  // [test_sendbytes]
+  Pipe pipe({.max_message_bytes = 100});
+  EXPECT_THROW(pipe.first.send_bytes(std::string(101, 'x')), MessageTooLarge);
+  pipe.first.send_bytes(std::string(100, 'x'));
+  EXPECT_THROW(pipe.second.recv_bytes(99), MessageTooLarge);
+  pipe.first.send(5);
+  EXPECT_EQ(pipe.second.recv<int>(), 5);
+}
+
+TEST(Connection, OneWayEndsRefuseTheOtherDirection) {  // [test_duplex_false]
+  Pipe pipe({.duplex = false});
+  EXPECT_TRUE(pipe.first.readable());
+  EXPECT_FALSE(pipe.first.writable());
+  EXPECT_FALSE(pipe.second.readable());
+  EXPECT_TRUE(pipe.second.writable());
+  pipe.second.send(1);
+  EXPECT_EQ(pipe.first.recv<int>(), 1);
+  EXPECT_THROW(pipe.first.send(1), StateError);
+  EXPECT_THROW(pipe.second.recv<int>(), StateError);
+  EXPECT_THROW(static_cast<void>(pipe.second.poll()), StateError);
+}
+
+TEST(Connection, AClosedOneSaysSo) {  // [test_context, test_invalid_handles]
+  Pipe pipe;
+  Connection moved = std::move(pipe.first);
+  EXPECT_TRUE(pipe.first.closed());  // NOLINT(bugprone-use-after-move)
+  EXPECT_THROW(pipe.first.send(1), StateError);
+  EXPECT_THROW(static_cast<void>(pipe.first.descriptor()), StateError);
+  moved.close();
+  moved.close();
+  EXPECT_THROW(static_cast<void>(moved.recv<int>()), StateError);
+  EXPECT_THROW(static_cast<void>(moved.poll()), StateError);
+}
+
+TEST(Connection, AfterTheOtherEndIsClosedWhatItSentComesThenTheEnd) {
+  Pipe pipe;
+  pipe.first.send(1);
+  pipe.second.send(9);  // never read: the kernel tells of it with a reset
+  pipe.first.close();
+  EXPECT_TRUE(pipe.second.poll());
+  EXPECT_EQ(pipe.second.recv<int>(), 1);
+  EXPECT_TRUE(pipe.second.poll());
+  EXPECT_THROW(pipe.second.recv<int>(), EndOfStream);
+  EXPECT_THROW(pipe.second.recv_bytes(), EndOfStream);
+  EXPECT_THROW(static_cast<void>(pipe.second.try_recv_for<int>(1s)), EndOfStream);
+  EXPECT_THROW(pipe.second.send(1), EndOfStream) << "and no signal";
+}
+
+TEST(Connection, WhatIsNotOfTheTypeIsAnErrorAndTheNextMessageIsFine) {
+  Pipe pipe;
+  pipe.first.send_bytes("bytes");
+  EXPECT_THROW(pipe.second.recv<int>(), DecodeError);
+  pipe.first.send(1);
+  EXPECT_THROW(pipe.second.recv<std::uint64_t>(), DecodeError);
+  pipe.first.send(std::uint64_t{1});
+  EXPECT_THROW(pipe.second.recv<int>(), DecodeError);
+  ASSERT_EQ(::write(pipe.first.descriptor(), "garbage", 7), 7);
+  EXPECT_THROW(pipe.second.recv<int>(), DecodeError);
+  const std::string long_garbage(200'000, 'x');
+  ASSERT_EQ(::write(pipe.first.descriptor(), long_garbage.data(), long_garbage.size()), 200'000);
+  EXPECT_THROW(pipe.second.recv_bytes(), DecodeError);
+  pipe.first.send(3);
+  EXPECT_EQ(pipe.second.recv<int>(), 3);
+}
+
+TEST(Connection, ALengthThatIsALieTakesNoMemory) {
+  Pipe pipe;
+  for (const auto place : {MessageHeader::Place::behind, MessageHeader::Place::file}) {
+    const MessageHeader header{
+        .kind = MessageHeader::Kind::bytes, .place = place, .length = std::uint64_t{1} << 60U};
+    ASSERT_EQ(::write(pipe.first.descriptor(), &header, sizeof header), sizeof header);
+    EXPECT_THROW(pipe.second.recv_bytes(), DecodeError);
+  }
+}
+
+TEST(Connection, ConnectionsAndDescriptorsGoThroughConnections) {  // [test_fd_transfer,
+                                                                   //  test_pickling]
+  Pipe pipe;
+  Pipe other;
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  const Descriptor reader(ends[0]);
+  pipe.first.send(std::pair(std::string("with"), Descriptor(ends[1])));
+  pipe.first.send(std::move(other.first));
+  EXPECT_TRUE(other.first.closed());  // NOLINT(bugprone-use-after-move)
+  {
+    auto [text, writer] = pipe.second.recv<std::pair<std::string, Descriptor>>();
+    EXPECT_EQ(text, "with");
+    ASSERT_EQ(::write(writer.get(), "x", 1), 1);
+  }
+  std::array<char, 2> got{};
+  EXPECT_EQ(::read(reader.get(), got.data(), 2), 1);
+  EXPECT_EQ(::read(reader.get(), got.data(), 2), 0) << "nobody has a copy";
+  auto arrived = pipe.second.recv<Connection>();
+  arrived.send(4);
+  EXPECT_EQ(other.second.recv<int>(), 4);
+  arrived.close();
+  EXPECT_THROW(other.second.recv<int>(), EndOfStream);
+}
+
+TEST(Connection, OneSenderAndOneReceiverMayWorkAtOnceInAnEndAndSendersDoNotMix) {
+  Pipe pipe;
+  constexpr int kEach = 300;
+  const auto send_all = [&](int who) {
+    for (int i = 0; i < kEach; ++i) {
+      const auto size = static_cast<std::size_t>(i % 50 == 0 ? 200'000 : i);
+      pipe.first.send(std::vector<int>(size + 1, who * kEach + i));
+    }
+  };
+  std::thread echo([&] {
+    for (int i = 0; i < 2 * kEach; ++i) pipe.second.send(pipe.second.recv<std::vector<int>>());
+  });
+  std::thread a([&] { send_all(0); });
+  std::thread b([&] { send_all(1); });
+  std::array<int, 2> next{};
+  for (int i = 0; i < 2 * kEach; ++i) {
+    const auto message = pipe.first.recv<std::vector<int>>();
+    for (const int number : message) ASSERT_EQ(number, message[0]);
+    const auto who = static_cast<std::size_t>(message[0] / kEach);
+    EXPECT_EQ(message[0] % kEach, next[who]++);
+  }
+  a.join(), b.join(), echo.join();
+}
+
+TEST(Connection, TheEndOfAKilledProcessIsSeenAtOnce) {
+  if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
+  Pipe pipe;
+  Forked child([&] {
+    pipe.second.close();
+    pipe.first.send(1);
+    for (;;) ::pause();
+  });
+  pipe.first.close();
+  EXPECT_EQ(pipe.second.recv<int>(), 1);
+  EXPECT_EQ(pipe.second.try_recv_for<int>(1ms), std::nullopt);
+  child.signal(SIGKILL);
+  EXPECT_THROW(pipe.second.recv<int>(), EndOfStream);
+}
+
+// The kill windows of send: one system call is the commit, so that the other end sees the message
+// or does not; what stands before is private memory.
+TEST(Connection, KilledAtAnyInstructionOfSendWholeMessagesComeThenTheEnd) {
+  if (const auto why = SingleStep::why_not()) GTEST_SKIP() << *why;
+  for (const std::size_t size : {std::size_t{5}, kMostBehind + 1000}) {
+    const std::vector<std::byte> sent(size, std::byte{'k'});
+    const std::uint64_t stride = testing::prove_everything() ? 1 : 37;
+    bool done = false;
+    bool seen_without = false;
+    bool seen_with = false;
+    for (std::uint64_t at = 0; !done; at += stride) {
+      Pipe pipe;
+      SingleStep child([&] { pipe.first.send_bytes(sent); });
+      pipe.first.close();
+      done = !child.step(at);
+      child.kill();
+      bool came = false;
+      try {
+        ASSERT_EQ(pipe.second.recv_bytes(), sent) << at;
+        came = true;
+        pipe.second.recv_bytes();
+        FAIL() << "a second message after " << at;
+      } catch (const EndOfStream&) {
+        (came ? seen_with : seen_without) = true;
+      }
+      ASSERT_TRUE(came || !done) << "it returned, so it was sent";
+    }
+    EXPECT_TRUE(seen_with);
+    EXPECT_TRUE(seen_without);
+  }
+}
+
+}  // namespace
+}  // namespace brood::detail
