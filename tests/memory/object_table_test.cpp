@@ -171,7 +171,7 @@ struct Case {
 
 // What all cases begin with: 0 is mine and the dead's, 1 the dead's alone and large, 2 mine alone
 // and large, 3 of the earlier process in the dead's slot, large, 4 mine and the earlier one's.
-constexpr ObjectRef kShared{0, 1}, kItsOwn{1, 1}, kMine{2, 1}, kOld{3, 1}, kOldAndMine{4, 1};
+constexpr ObjectRef kShared{0, 1}, kItsOwn{1, 1}, kMine{2, 1}, kOldAndMine{4, 1};
 
 void furnish(Table& table, World& world) {
   for (std::uint32_t i = 0; i != 5; ++i) {
