@@ -213,7 +213,7 @@ std::optional<std::vector<std::byte>> Connection::recv_bytes_until(std::uint64_t
 }
 
 std::vector<std::byte> Connection::recv_bytes(std::uint64_t most) {
-  return std::move(*recv_bytes_until(most, Deadline::never()));
+  return recv_bytes_until(most, Deadline::never()).value();
 }
 
 std::optional<std::size_t> Connection::recv_bytes_into_until(std::span<std::byte> to,
@@ -233,7 +233,7 @@ std::optional<std::size_t> Connection::recv_bytes_into_until(std::span<std::byte
 }
 
 std::size_t Connection::recv_bytes_into(std::span<std::byte> to) {
-  return *recv_bytes_into_until(to, Deadline::never());
+  return recv_bytes_into_until(to, Deadline::never()).value();
 }
 
 Pipe::Pipe(const PipeOptions& options) {

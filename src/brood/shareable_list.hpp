@@ -78,6 +78,7 @@ class ShareableList {
     requires(std::convertible_to<std::ranges::range_reference_t<Range>, Value> &&
              !std::same_as<std::remove_cvref_t<Range>, ShareableList> &&
              !std::convertible_to<Range, std::string_view>)
+  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): not for a ShareableList
   explicit ShareableList(Range&& range, const Options& options = {})
       : ShareableList(make(collect(range), options)) {}
 

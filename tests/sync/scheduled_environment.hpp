@@ -2,6 +2,7 @@
 // words that it marks at a death, and a watchdog that announces deaths some time later.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -90,9 +91,11 @@ class ScheduledWorld {
   friend struct ScheduledEnvironment;
   using Word = testing::ScheduledAtom<std::uint32_t>;
 
+  static constexpr std::size_t kMostThreads = 1024;
+
   struct Sleeper {
     const Word* word;
-    std::vector<int> lives;
+    std::bitset<kMostThreads> lives;  // no memory of its own: a stack that is dropped frees none
     int id;
     bool timed;
     bool awake = false;
@@ -106,9 +109,7 @@ class ScheduledWorld {
     // The kernel wakes one of those who watch the life word.
     std::vector<Sleeper*> watching;
     for (Sleeper* sleeper : sleepers_) {
-      for (const int life : sleeper->lives) {
-        if (life == id) watching.push_back(sleeper);
-      }
+      if (sleeper->lives.test(static_cast<std::size_t>(id))) watching.push_back(sleeper);
     }
     if (watching.empty()) return;
     Sleeper* chosen = watching[choices_.pick(watching.size())];
@@ -147,7 +148,7 @@ class ScheduledWorld {
     for (const Tag holder : holders) {
       const auto id = static_cast<int>(holder.slot());
       if (dead(id)) return;
-      me.lives.push_back(id);
+      me.lives.set(static_cast<std::size_t>(id));
     }
     // The fiber's stack is dropped when it dies, so what others see of it is taken away by die().
     sleepers_.push_back(&me);

@@ -15,7 +15,7 @@ std::size_t DescriptorOutbox::add(int fd) {
         kMost));
   }
   numbers_.reserve(numbers_.size() + 1);
-  ForkLocalFd& copy = copies_.emplace_back(ForkLocalFd(duplicate(fd)));
+  ForkLocalFd& copy = copies_.emplace_back(duplicate(fd));
   numbers_.push_back(copy.get());
   return numbers_.size() - 1;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <ranges>
 
 #include <fmt/format.h>
 
@@ -120,9 +121,9 @@ bool Heap::Lists::sweep(std::uint32_t size_class, bool all) noexcept {
 bool Heap::Lists::cut_more(std::uint32_t size_class) {
   auto& pages = pages_[size_class];
   // The last are those with room.
-  for (auto page = pages.rbegin(); page != pages.rend(); ++page) {
-    if (page->cut == board_.blocks_per_page(size_class)) continue;
-    cut(*page, size_class);
+  for (auto& page : pages | std::views::reverse) {
+    if (page.cut == board_.blocks_per_page(size_class)) continue;
+    cut(page, size_class);
     return true;
   }
   return false;
