@@ -146,10 +146,12 @@ TEST_P(SharedObjects, OutliveWhoPassedThemOn) {
   Process p(pass_on, gate, *thing, 1);
   p.start();
   detail::Member& member = *detail::Member::require();
+  // Those that live: who forks holds on behalf of its child before there is one.
   const auto holders = [&] {
     std::vector<detail::Tag> tags;
     member.registry().for_each([&](detail::Tag tag, const detail::RecordWord&) {
-      if (member.objects().held(ref, tag)) tags.push_back(tag);
+      const bool alive = member.registry().alive(tag);
+      if (alive && member.objects().held(ref, tag)) tags.push_back(tag);
     });
     return tags;
   };
