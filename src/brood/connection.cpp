@@ -213,6 +213,7 @@ std::optional<std::vector<std::byte>> Connection::recv_bytes_until(std::uint64_t
 }
 
 std::vector<std::byte> Connection::recv_bytes(std::uint64_t most) {
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): nothing comes only after a deadline
   return recv_bytes_until(most, Deadline::never()).value();
 }
 
@@ -233,6 +234,7 @@ std::optional<std::size_t> Connection::recv_bytes_into_until(std::span<std::byte
 }
 
 std::size_t Connection::recv_bytes_into(std::span<std::byte> to) {
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): nothing comes only after a deadline
   return recv_bytes_into_until(to, Deadline::never()).value();
 }
 
