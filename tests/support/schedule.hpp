@@ -15,14 +15,21 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #define BROOD_TEST_FIBER_ASAN 1
+#elif defined(__SANITIZE_THREAD__)
+#define BROOD_TEST_FIBER_TSAN 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define BROOD_TEST_FIBER_ASAN 1
+#elif __has_feature(thread_sanitizer)
+#define BROOD_TEST_FIBER_TSAN 1
 #endif
 #endif
 #ifdef BROOD_TEST_FIBER_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef BROOD_TEST_FIBER_TSAN
+#include <sanitizer/tsan_interface.h>
 #endif
 
 namespace brood::testing {
@@ -142,6 +149,10 @@ class Schedule {
     fiber->on_death = std::move(on_death);
     fiber->number = spawned_++;
     fiber->stack = take_stack();
+#ifdef BROOD_TEST_FIBER_TSAN
+    // Of its own, or the frames that the dead never leave pile up on the thread's shadow stack.
+    fiber->shadow = __tsan_create_fiber(0);
+#endif
     fibers_.push_back(std::move(fiber));
   }
 
@@ -169,7 +180,12 @@ class Schedule {
       if (error_) break;
     }
     current_schedule() = outer;
-    for (const auto& f : fibers_) give_stack(std::move(f->stack));
+    for (const auto& f : fibers_) {
+#ifdef BROOD_TEST_FIBER_TSAN
+      __tsan_destroy_fiber(f->shadow);
+#endif
+      give_stack(std::move(f->stack));
+    }
     fibers_.clear();
     if (error_) std::rethrow_exception(error_);
   }
@@ -227,7 +243,8 @@ class Schedule {
     int number = 0;
     bool started = false;
     bool over = false;
-    void* fake_stack = nullptr;
+    void* fake_stack = nullptr;  // AddressSanitizer's
+    void* shadow = nullptr;      // ThreadSanitizer's
   };
 
   static Schedule*& current_schedule() {
@@ -281,6 +298,10 @@ class Schedule {
     void* fake = nullptr;
     __sanitizer_start_switch_fiber(&fake, fiber.stack.get(), kStackBytes);
 #endif
+#ifdef BROOD_TEST_FIBER_TSAN
+    main_shadow_ = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(fiber.shadow, 0);
+#endif
     swapcontext(&main_, &fiber.context);
 #ifdef BROOD_TEST_FIBER_ASAN
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
@@ -291,6 +312,9 @@ class Schedule {
   void leave_fiber(Fiber& me) {
 #ifdef BROOD_TEST_FIBER_ASAN
     __sanitizer_start_switch_fiber(me.over ? nullptr : &me.fake_stack, main_bottom_, main_size_);
+#endif
+#ifdef BROOD_TEST_FIBER_TSAN
+    __tsan_switch_to_fiber(main_shadow_, 0);
 #endif
     swapcontext(&me.context, &main_);
 #ifdef BROOD_TEST_FIBER_ASAN
@@ -311,6 +335,9 @@ class Schedule {
 #ifdef BROOD_TEST_FIBER_ASAN
   const void* main_bottom_ = nullptr;
   std::size_t main_size_ = 0;
+#endif
+#ifdef BROOD_TEST_FIBER_TSAN
+  void* main_shadow_ = nullptr;
 #endif
 };
 
