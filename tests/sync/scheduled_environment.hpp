@@ -179,6 +179,7 @@ struct ScheduledEnvironment {
     testing::Schedule::point();
     return world().dead(static_cast<int>(tag.slot()));
   }
+  static std::string describe(Tag tag) { return "fiber " + std::to_string(tag.slot()); }
   static Glance look() { return world().epoch_; }
   static void sleep(Glance glance, const Word& word, std::uint32_t expected,
                     std::span<const Tag> holders, Deadline deadline) {

@@ -2,6 +2,9 @@
 
 #include <array>
 #include <memory>
+#include <string>
+
+#include <fmt/format.h>
 
 #include <brood/platform/cpu.hpp>
 
@@ -10,6 +13,16 @@ namespace brood::detail {
 bool Environment::dead(Tag tag) noexcept {
   const std::shared_ptr<Member> member = Member::current();
   return member && !member->registry().alive(tag);
+}
+
+std::string Environment::describe(Tag tag) {
+  Registry& registry = Member::require()->registry();
+  const Tag process = registry.process_of(tag);
+  // Whose slot somebody else has by now cannot be named any more.
+  if (process.none() || !registry.word(process)) return "a party that is gone";
+  std::string text =
+      fmt::format("{} (pid {})", registry.name(process), registry.record(process).pid.load());
+  return tag == process ? text : "a thread of " + text;
 }
 
 Environment::Glance Environment::look() { return Member::require()->look(); }

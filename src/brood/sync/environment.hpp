@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include <brood/memory/member.hpp>
 #include <brood/memory/this_thread.hpp>
@@ -29,6 +30,9 @@ struct Environment {
   static Tag self() { return ThisThread::tag(); }
   /// Whether the thread that held this tag is over. For ever, once it is true.
   static bool dead(Tag tag) noexcept;
+
+  /// "brood-worker-2 (pid 123)", for the text of an error; of a thread, that of its process.
+  static std::string describe(Tag tag);
 
   static Glance look();
   static void sleep(Glance glance, const Word& word, std::uint32_t expected,
