@@ -1,5 +1,6 @@
 // The words in the real family: threads and processes that really die.
 #include <brood/sync/barrier_word.hpp>
+#include <brood/sync/condition_word.hpp>
 #include <brood/sync/event_word.hpp>
 #include <brood/sync/lock_word.hpp>
 #include <brood/sync/rlock_word.hpp>
@@ -306,6 +307,87 @@ TEST_F(SyncFamily, AKilledPartyBreaksTheBarrierAndIsNamed) {
     EXPECT_FALSE(barrier->broken());
   }
   Member::require()->arena().free(block);
+}
+
+// For ThreadSanitizer too: plain memory, ordered by the lock only.
+TEST(SyncThreads, ManyWaitForACondition) {
+  Placed<RLockWord<>> lock;
+  Placed<ConditionWord<>> condition;
+  constexpr int kItems = 2'000;
+  int items = 0;
+  int taken = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i != 3; ++i) {
+    threads.emplace_back([&] {
+      lock->lock();
+      lock->lock();
+      while (taken != kItems) {
+        condition->wait_until(*lock, Deadline::never(),
+                              [&] { return items != 0 || taken == kItems; });
+        EXPECT_EQ(lock->depth(), 2U);
+        if (items == 0) break;
+        --items;
+        if (++taken == kItems) condition->notify_all(*lock);
+      }
+      lock->unlock();
+      lock->unlock();
+    });
+  }
+  for (int i = 0; i != kItems; ++i) {
+    lock->lock();
+    ++items;
+    condition->notify(*lock);
+    lock->unlock();
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(taken, kItems);
+}
+
+TEST(SyncThreads, AConditionNeedsItsLock) {
+  Placed<LockWord<>> lock;
+  Placed<ConditionWord<>> condition;
+  EXPECT_THROW(condition->wait(*lock), StateError);
+  EXPECT_THROW(condition->notify(*lock), StateError);
+  EXPECT_THROW(condition->notify_all(*lock), StateError);
+  lock->lock();
+  EXPECT_FALSE(condition->wait_until(*lock, Deadline::now()));
+  EXPECT_TRUE(lock->held_by_self());
+  lock->unlock();
+}
+
+// One changes the state and is killed before it notifies: all who wait look again, and whoever
+// locks next is told.
+TEST_F(SyncFamily, AKilledNotifierLosesNoWakeUp) {
+  struct Guarded {
+    LockWord<> lock;
+    ConditionWord<> condition;
+    std::atomic<int> waiting;
+    std::atomic<int> ready;
+  };
+  Placed<Guarded> data;
+  std::vector<Relative> waiters;
+  for (int i = 0; i != 3; ++i) {
+    waiters.emplace_back([&] {
+      data->lock.lock();
+      data->waiting.fetch_add(1);
+      ASSERT_TRUE(data->condition.wait_until(data->lock, patience(),
+                                             [&] { return data->ready.load() != 0; }));
+      data->lock.unlock();
+    });
+  }
+  ASSERT_TRUE(testing::eventually([&] { return data->waiting.load() == 3; }));
+  for (Relative& waiter : waiters) {
+    ASSERT_TRUE(testing::await_state(waiter.process().pid(), 'S'));
+  }
+  Relative notifier([&] {
+    data->lock.lock();
+    data->ready.store(1);
+    for (;;) ::pause();
+  });
+  ASSERT_TRUE(testing::eventually([&] { return data->ready.load() == 1; }));
+  notifier.process().kill();
+  announce(Member::require()->segment().header());  // the watchdog's part: it is no child of its
+  for (Relative& waiter : waiters) EXPECT_EQ(waiter.process().wait(), 0);
 }
 
 // Kills and stops at random under load: two counters that are changed one after the other say

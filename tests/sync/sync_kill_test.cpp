@@ -1,5 +1,6 @@
 // Kills an operation of each word at every instruction, and lets others carry on.
 #include <brood/sync/barrier_word.hpp>
+#include <brood/sync/condition_word.hpp>
 #include <brood/sync/event_word.hpp>
 #include <brood/sync/lock_word.hpp>
 #include <brood/sync/rlock_word.hpp>
@@ -42,6 +43,7 @@ struct TableEnvironment {
   static bool dead(Tag tag) { return table->dead[tag.slot()].load() != 0; }
   static std::string describe(Tag tag) { return "slot " + std::to_string(tag.slot()); }
   static Glance look() { return table->epoch.load(); }
+  static bool may_have_died(Glance since) { return look() != since; }
   static void sleep(Glance glance, const Word& word, std::uint32_t expected,
                     std::span<const Tag> /*holders*/, Deadline deadline) {
     const std::array<FutexWord, 2> words{FutexWord{&word, expected},
@@ -77,6 +79,7 @@ struct Words {
   LockWord<TableEnvironment> lock;
   RLockWord<TableEnvironment> rlock;
   EventWord<TableEnvironment> event;
+  ConditionWord<TableEnvironment> condition;
   alignas(64) std::array<std::byte, Semaphore::bytes_needed(4)> semaphore;
   alignas(64) std::array<std::byte, Barrier::bytes_needed(2)> barrier;
   std::uint32_t done;  // what the waiter saw
@@ -360,6 +363,46 @@ TEST_F(SyncKill, AbortBesideASleeper) {
                             ASSERT_EQ(std::string(e.what()).find("deadline"), std::string::npos)
                                 << e.what();
                           }
+                        });
+}
+
+TEST_F(SyncKill, ConditionWaitAndNotify) {
+  stop_everywhere(
+      [&] {
+        words->rlock.lock();
+        words->rlock.lock();
+        words->condition.wait_until(words->rlock, Deadline::now());
+        words->condition.notify(words->rlock);
+        words->rlock.unlock();
+        words->rlock.unlock();
+      },
+      [&] {
+        ASSERT_TRUE(words->rlock.try_lock());
+        EXPECT_EQ(words->rlock.depth(), 1U);
+        EXPECT_FALSE(words->condition.wait_until(words->rlock, Deadline::now()));
+        EXPECT_EQ(words->rlock.depth(), 1U);
+        words->condition.notify_all(words->rlock);
+        words->rlock.unlock();
+        EXPECT_FALSE(words->rlock.locked());
+      });
+}
+
+// The victim is killed on its way from the change to the notification, or anywhere else: the
+// sleeper looks again.
+TEST_F(SyncKill, NotifyBesideASleeper) {
+  kill_beside_a_sleeper([&] {},
+                        [&] {
+                          words->lock.lock();
+                          words->done = 1;
+                          words->condition.notify(words->lock);
+                          words->lock.unlock();
+                        },
+                        [&] {
+                          words->lock.lock();
+                          ASSERT_TRUE(words->condition.wait_until(words->lock, patience(), [&] {
+                            return words->done != 0 || TableEnvironment::dead(kVictim);
+                          }));
+                          words->lock.unlock();
                         });
 }
 

@@ -27,6 +27,11 @@ std::string Environment::describe(Tag tag) {
 
 Environment::Glance Environment::look() { return Member::require()->look(); }
 
+bool Environment::may_have_died(Glance since) {
+  const std::shared_ptr<Member> member = Member::require();
+  return member->look() != since || !member->watched();
+}
+
 void Environment::sleep(Glance glance, const Word& word, std::uint32_t expected,
                         std::span<const Tag> holders, Deadline deadline) {
   const std::array<FutexWord, 1> words{FutexWord{&word, expected}};

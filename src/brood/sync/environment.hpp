@@ -35,6 +35,8 @@ struct Environment {
   static std::string describe(Tag tag);
 
   static Glance look();
+  /// Whether somebody died, or was born, since; or may have, as nobody announces deaths now.
+  static bool may_have_died(Glance since);
   static void sleep(Glance glance, const Word& word, std::uint32_t expected,
                     std::span<const Tag> holders, Deadline deadline);
   static void sleep(Glance glance, const Word& word, std::uint32_t expected, Tag holder,
