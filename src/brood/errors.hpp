@@ -103,6 +103,13 @@ class TaskCancelled : public Error {
   using Error::Error;
 };
 
+/// A barrier will not be passed: a party died or did not wait any longer, or it was aborted or
+/// reset while others waited. The text says which, and names the dead.
+class BrokenBarrierError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A worker died and none could be started in its place, so the task was not finished.
 class WorkerLost : public Error {
  public:

@@ -297,6 +297,7 @@ TEST(KnownTypes, BroodsOwn) {
   round_trip(StateError("state"));
   round_trip(PoolClosed("closed"));
   round_trip(TaskCancelled("cancelled"));
+  round_trip(BrokenBarrierError("broken"));
   round_trip(WorkerLost("lost"));
   round_trip(SystemError("open", "path=/x", ENOENT), [](const SystemError& e) {
     EXPECT_EQ(e.call(), "open");

@@ -180,7 +180,9 @@ struct ScheduledEnvironment {
     testing::Schedule::point();
     return world().dead(static_cast<int>(tag.slot()));
   }
+  static std::string describe(Tag tag) { return "fiber " + std::to_string(tag.slot()); }
   static Glance look() { return world().epoch_; }
+  static bool may_have_died(Glance since) { return look() != since; }
   static void sleep(Glance glance, const Word& word, std::uint32_t expected,
                     std::span<const Tag> holders, Deadline deadline) {
     world().sleep(glance, word, expected, holders, !deadline.is_never());

@@ -1,4 +1,6 @@
 // The words in the real family: threads and processes that really die.
+#include <brood/sync/barrier_word.hpp>
+#include <brood/sync/condition_word.hpp>
 #include <brood/sync/event_word.hpp>
 #include <brood/sync/lock_word.hpp>
 #include <brood/sync/rlock_word.hpp>
@@ -6,11 +8,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <new>
 #include <random>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -203,6 +207,187 @@ TEST_F(SyncFamily, AKilledHolderIsTakenOverByAllWhoWait) {
   holder.process().kill();
   for (Relative& waiter : waiters) EXPECT_EQ(waiter.process().wait(), 0);
   EXPECT_EQ(told->load(), 1) << "one takes over from the dead, the others from the living";
+}
+
+// For ThreadSanitizer too: what each wrote before it arrived is seen by all.
+TEST(SyncThreads, ManyMeetAtABarrier) {
+  constexpr std::uint32_t kParties = 3;
+  const Block block = Member::require()->arena().allocate(BarrierWord<>::bytes_needed(kParties));
+  auto* barrier = BarrierWord<>::format(block.data, kParties);
+  std::array<std::uint32_t, kParties> round_of{};
+  std::atomic<std::uint32_t> wrong = 0;
+  std::atomic<std::uint32_t> indices = 0;
+  std::vector<std::thread> threads;
+  for (std::uint32_t i = 0; i != kParties; ++i) {
+    threads.emplace_back([&, i] {
+      for (std::uint32_t round = 1; round != 1'001; ++round) {
+        round_of[i] = round;
+        indices += barrier->arrive_and_wait();
+        for (const std::uint32_t other : round_of) {
+          if (other != round) ++wrong;
+        }
+        barrier->arrive_and_wait();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0U);
+  EXPECT_EQ(indices, 1'000U * (0 + 1 + 2));
+  EXPECT_EQ(barrier->n_waiting(), 0U);
+  EXPECT_FALSE(barrier->broken());
+  Member::require()->arena().free(block);
+}
+
+TEST(SyncThreads, ABarrierIsBrokenUntilItIsReset) {
+  EXPECT_THROW(BarrierWord<>::format(nullptr, 0), StateError);
+  const Block block = Member::require()->arena().allocate(BarrierWord<>::bytes_needed(2));
+  auto* barrier = BarrierWord<>::format(block.data, 2);
+  EXPECT_EQ(barrier->parties(), 2U);
+  EXPECT_THROW(barrier->arrive_and_wait_until(Deadline::after(std::chrono::milliseconds(1))),
+               BrokenBarrierError);
+  EXPECT_TRUE(barrier->broken());
+  EXPECT_THROW(barrier->arrive_and_wait(), BrokenBarrierError);
+  barrier->reset();
+  EXPECT_FALSE(barrier->broken());
+  for (const bool abort : {true, false}) {
+    std::string why;
+    std::thread waiter([&] {
+      try {
+        barrier->arrive_and_wait();
+      } catch (const BrokenBarrierError& e) {
+        why = e.what();
+      }
+    });
+    EXPECT_TRUE(testing::eventually([&] { return barrier->n_waiting() == 1; }));
+    abort ? barrier->abort() : barrier->reset();
+    waiter.join();
+    EXPECT_NE(why.find(abort ? "aborted" : "was reset"), std::string::npos) << why;
+    EXPECT_EQ(barrier->broken(), abort);
+    barrier->reset();
+  }
+  std::thread third([&] { barrier->enlist(); });  // and ends
+  third.join();
+  EXPECT_TRUE(barrier->broken()) << "a thread that has enlisted has ended";
+  barrier->reset();
+  EXPECT_FALSE(barrier->broken());
+  barrier->enlist();
+  barrier->enlist();
+  barrier->withdraw();
+  EXPECT_FALSE(barrier->broken());
+  Member::require()->arena().free(block);
+}
+
+TEST_F(SyncFamily, AKilledPartyBreaksTheBarrierAndIsNamed) {
+  const Block block = Member::require()->arena().allocate(BarrierWord<>::bytes_needed(3));
+  auto* barrier = BarrierWord<>::format(block.data, 3);
+  for (const bool waits : {true, false}) {
+    Relative victim([&] {
+      if (waits) barrier->arrive_and_wait();
+      barrier->enlist();
+      for (;;) ::pause();
+    });
+    if (waits) {
+      ASSERT_TRUE(testing::eventually([&] { return barrier->n_waiting() == 1; }));
+    }
+    ASSERT_TRUE(testing::await_state(victim.process().pid(), 'S'));
+    const std::string name = "relative (pid " + std::to_string(victim.process().pid()) + ") died";
+    Relative other([&] {
+      try {
+        barrier->arrive_and_wait_until(patience());
+        FAIL() << "let go";
+      } catch (const BrokenBarrierError& e) {
+        ASSERT_NE(std::string(e.what()).find(name), std::string::npos) << e.what();
+      }
+    });
+    ASSERT_TRUE(testing::eventually([&] { return barrier->n_waiting() == (waits ? 2U : 1U); }));
+    victim.process().kill();
+    EXPECT_EQ(other.process().wait(), 0);
+    EXPECT_TRUE(barrier->broken());
+    barrier->reset();
+    EXPECT_FALSE(barrier->broken());
+  }
+  Member::require()->arena().free(block);
+}
+
+// For ThreadSanitizer too: plain memory, ordered by the lock only.
+TEST(SyncThreads, ManyWaitForACondition) {
+  Placed<RLockWord<>> lock;
+  Placed<ConditionWord<>> condition;
+  constexpr int kItems = 2'000;
+  int items = 0;
+  int taken = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i != 3; ++i) {
+    threads.emplace_back([&] {
+      lock->lock();
+      lock->lock();
+      while (taken != kItems) {
+        condition->wait_until(*lock, Deadline::never(),
+                              [&] { return items != 0 || taken == kItems; });
+        EXPECT_EQ(lock->depth(), 2U);
+        if (items == 0) break;
+        --items;
+        if (++taken == kItems) condition->notify_all(*lock);
+      }
+      lock->unlock();
+      lock->unlock();
+    });
+  }
+  for (int i = 0; i != kItems; ++i) {
+    lock->lock();
+    ++items;
+    condition->notify(*lock);
+    lock->unlock();
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(taken, kItems);
+}
+
+TEST(SyncThreads, AConditionNeedsItsLock) {
+  Placed<LockWord<>> lock;
+  Placed<ConditionWord<>> condition;
+  EXPECT_THROW(condition->wait(*lock), StateError);
+  EXPECT_THROW(condition->notify(*lock), StateError);
+  EXPECT_THROW(condition->notify_all(*lock), StateError);
+  lock->lock();
+  EXPECT_FALSE(condition->wait_until(*lock, Deadline::now()));
+  EXPECT_TRUE(lock->held_by_self());
+  lock->unlock();
+}
+
+// One changes the state and is killed before it notifies: all who wait look again, and whoever
+// locks next is told.
+TEST_F(SyncFamily, AKilledNotifierLosesNoWakeUp) {
+  struct Guarded {
+    LockWord<> lock;
+    ConditionWord<> condition;
+    std::atomic<int> waiting;
+    std::atomic<int> ready;
+  };
+  Placed<Guarded> data;
+  std::vector<Relative> waiters;
+  for (int i = 0; i != 3; ++i) {
+    waiters.emplace_back([&] {
+      data->lock.lock();
+      data->waiting.fetch_add(1);
+      ASSERT_TRUE(data->condition.wait_until(data->lock, patience(),
+                                             [&] { return data->ready.load() != 0; }));
+      data->lock.unlock();
+    });
+  }
+  ASSERT_TRUE(testing::eventually([&] { return data->waiting.load() == 3; }));
+  for (Relative& waiter : waiters) {
+    ASSERT_TRUE(testing::await_state(waiter.process().pid(), 'S'));
+  }
+  Relative notifier([&] {
+    data->lock.lock();
+    data->ready.store(1);
+    for (;;) ::pause();
+  });
+  ASSERT_TRUE(testing::eventually([&] { return data->ready.load() == 1; }));
+  notifier.process().kill();
+  announce(Member::require()->segment().header());  // the watchdog's part: it is no child of its
+  for (Relative& waiter : waiters) EXPECT_EQ(waiter.process().wait(), 0);
 }
 
 // Kills and stops at random under load: two counters that are changed one after the other say

@@ -1,4 +1,6 @@
 // Kills an operation of each word at every instruction, and lets others carry on.
+#include <brood/sync/barrier_word.hpp>
+#include <brood/sync/condition_word.hpp>
 #include <brood/sync/event_word.hpp>
 #include <brood/sync/lock_word.hpp>
 #include <brood/sync/rlock_word.hpp>
@@ -9,6 +11,7 @@
 #include <array>
 #include <cstring>
 #include <new>
+#include <string>
 
 #include "support/forked.hpp"
 #include "support/single_step.hpp"
@@ -38,7 +41,9 @@ struct TableEnvironment {
 
   static Tag self() { return me; }
   static bool dead(Tag tag) { return table->dead[tag.slot()].load() != 0; }
+  static std::string describe(Tag tag) { return "slot " + std::to_string(tag.slot()); }
   static Glance look() { return table->epoch.load(); }
+  static bool may_have_died(Glance since) { return look() != since; }
   static void sleep(Glance glance, const Word& word, std::uint32_t expected,
                     std::span<const Tag> /*holders*/, Deadline deadline) {
     const std::array<FutexWord, 2> words{FutexWord{&word, expected},
@@ -68,12 +73,15 @@ constexpr Tag kWaiter(3, 1);
 constexpr Tag kDead(4, 1);
 
 using Semaphore = SemaphoreWord<TableEnvironment>;
+using Barrier = BarrierWord<TableEnvironment>;
 struct Words {
   Table table;
   LockWord<TableEnvironment> lock;
   RLockWord<TableEnvironment> rlock;
   EventWord<TableEnvironment> event;
+  ConditionWord<TableEnvironment> condition;
   alignas(64) std::array<std::byte, Semaphore::bytes_needed(4)> semaphore;
+  alignas(64) std::array<std::byte, Barrier::bytes_needed(2)> barrier;
   std::uint32_t done;  // what the waiter saw
 };
 
@@ -86,9 +94,11 @@ class SyncKill : public ::testing::Test {
   void reset() {
     std::memset(static_cast<void*>(&*words), 0, sizeof(Words));
     Semaphore::format(words->semaphore.data(), 2, 2, DeadPermits::kReturn);
+    Barrier::format(words->barrier.data(), 2);
     table = &words->table;
     table->dead[kDead.slot()].store(1);
   }
+  Barrier& barrier() { return *reinterpret_cast<Barrier*>(words->barrier.data()); }
   Semaphore& semaphore() { return *reinterpret_cast<Semaphore*>(words->semaphore.data()); }
 
   /// Stops `operation` at each instruction; `survivors` look at the memory as if it had been killed
@@ -269,6 +279,131 @@ TEST_F(SyncKill, ReleaseBesideASleeper) {
         ASSERT_TRUE(semaphore().try_acquire_until(patience()));
         semaphore().release();
       });
+}
+
+/// After a reset it is as new, whatever the dead have left.
+void expect_barrier_can_be_had(Barrier& barrier) {
+  barrier.reset();
+  EXPECT_FALSE(barrier.broken());
+  EXPECT_EQ(barrier.n_waiting(), 0U);
+  // Nobody comes: broken, and as new after another reset.
+  EXPECT_THROW(barrier.arrive_and_wait_until(Deadline::now()), BrokenBarrierError);
+  EXPECT_TRUE(barrier.broken());
+  barrier.reset();
+  EXPECT_FALSE(barrier.broken());
+}
+
+// The victim is the only one at a barrier for two, and gives up at once.
+TEST_F(SyncKill, BarrierGivenUp) {
+  stop_everywhere(
+      [&] {
+        try {
+          barrier().arrive_and_wait_until(Deadline::now());
+        } catch (const BrokenBarrierError&) {
+          words->done = 1;
+        }
+      },
+      [&] {
+        // Whoever comes does not wait for the dead: its deadline is none.
+        if (barrier().n_waiting() == 1) {
+          try {
+            barrier().arrive_and_wait();
+            ADD_FAILURE() << "let go together with the dead";
+          } catch (const BrokenBarrierError& e) {
+            EXPECT_NE(std::string(e.what()).find("slot 1 died"), std::string::npos) << e.what();
+          }
+        }
+        expect_barrier_can_be_had(barrier());
+      });
+}
+
+TEST_F(SyncKill, BarrierEnlistAbortResetWithdraw) {
+  stop_everywhere(
+      [&] {
+        barrier().enlist();
+        barrier().abort();
+        barrier().reset();
+        barrier().withdraw();
+      },
+      [&] { expect_barrier_can_be_had(barrier()); });
+}
+
+// The victim strikes off one who is dead: killed at any instruction, nobody waits for that one.
+TEST_F(SyncKill, BarrierResetAfterADeath) {
+  me = kDead;
+  barrier().enlist();
+  stop_everywhere([&] { barrier().reset(); },
+                  [&] {
+                    if (barrier().broken()) {
+                      EXPECT_THROW(barrier().arrive_and_wait(), BrokenBarrierError);
+                    }
+                    expect_barrier_can_be_had(barrier());
+                  });
+}
+
+// The victim is the last to arrive: it lets the sleeper go, or it breaks the barrier by its death.
+TEST_F(SyncKill, ArrivingBesideASleeper) {
+  kill_beside_a_sleeper([&] { barrier().enlist(); }, [&] { barrier().arrive_and_wait(); },
+                        [&] {
+                          try {
+                            barrier().arrive_and_wait_until(patience());
+                          } catch (const BrokenBarrierError& e) {
+                            ASSERT_NE(std::string(e.what()).find("slot 1 died"), std::string::npos)
+                                << e.what();
+                          }
+                        });
+}
+TEST_F(SyncKill, AbortBesideASleeper) {
+  kill_beside_a_sleeper([&] { barrier().enlist(); }, [&] { barrier().abort(); },
+                        [&] {
+                          try {
+                            barrier().arrive_and_wait_until(patience());
+                            FAIL() << "let go alone";
+                          } catch (const BrokenBarrierError& e) {
+                            ASSERT_EQ(std::string(e.what()).find("deadline"), std::string::npos)
+                                << e.what();
+                          }
+                        });
+}
+
+TEST_F(SyncKill, ConditionWaitAndNotify) {
+  stop_everywhere(
+      [&] {
+        words->rlock.lock();
+        words->rlock.lock();
+        words->condition.wait_until(words->rlock, Deadline::now());
+        words->condition.notify(words->rlock);
+        words->rlock.unlock();
+        words->rlock.unlock();
+      },
+      [&] {
+        ASSERT_TRUE(words->rlock.try_lock());
+        EXPECT_EQ(words->rlock.depth(), 1U);
+        EXPECT_FALSE(words->condition.wait_until(words->rlock, Deadline::now()));
+        EXPECT_EQ(words->rlock.depth(), 1U);
+        words->condition.notify_all(words->rlock);
+        words->rlock.unlock();
+        EXPECT_FALSE(words->rlock.locked());
+      });
+}
+
+// The victim is killed on its way from the change to the notification, or anywhere else: the
+// sleeper looks again.
+TEST_F(SyncKill, NotifyBesideASleeper) {
+  kill_beside_a_sleeper([&] {},
+                        [&] {
+                          words->lock.lock();
+                          words->done = 1;
+                          words->condition.notify(words->lock);
+                          words->lock.unlock();
+                        },
+                        [&] {
+                          words->lock.lock();
+                          ASSERT_TRUE(words->condition.wait_until(words->lock, patience(), [&] {
+                            return words->done != 0 || TableEnvironment::dead(kVictim);
+                          }));
+                          words->lock.unlock();
+                        });
 }
 
 // A stopped holder is alive: it is not robbed however long it takes.

@@ -216,6 +216,7 @@ std::span<const ExceptionType> standard_types() {
       from_message<ArgumentError>(),
       from_message<PoolClosed>(),
       from_message<TaskCancelled>(),
+      from_message<BrokenBarrierError>(),
       from_message<WorkerLost>(),
       from_payload<SystemError, &encode_system_call, &build_system_call>(),
       from_payload<WorkerCrashed, &encode_crash, &build_crash>(),

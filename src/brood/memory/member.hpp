@@ -45,6 +45,7 @@ class Member {
   /// caller looks again. Never sleeps longer than a backstop that covers a lost watchdog.
   class Glance {
     friend class Member;
+    friend bool operator==(Glance, Glance) = default;
     std::uint32_t epoch_;
   };
   [[nodiscard]] Glance look() const;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include <brood/memory/member.hpp>
 #include <brood/memory/this_thread.hpp>
@@ -30,7 +31,12 @@ struct Environment {
   /// Whether the thread that held this tag is over. For ever, once it is true.
   static bool dead(Tag tag) noexcept;
 
+  /// "brood-worker-2 (pid 123)", for the text of an error; of a thread, that of its process.
+  static std::string describe(Tag tag);
+
   static Glance look();
+  /// Whether somebody died, or was born, since; or may have, as nobody announces deaths now.
+  static bool may_have_died(Glance since);
   static void sleep(Glance glance, const Word& word, std::uint32_t expected,
                     std::span<const Tag> holders, Deadline deadline);
   static void sleep(Glance glance, const Word& word, std::uint32_t expected, Tag holder,
