@@ -212,7 +212,7 @@ TEST_F(SyncFamily, AKilledHolderIsTakenOverByAllWhoWait) {
 // For ThreadSanitizer too: what each wrote before it arrived is seen by all.
 TEST(SyncThreads, ManyMeetAtABarrier) {
   constexpr std::uint32_t kParties = 3;
-  const Block block = Member::require()->arena().allocate(BarrierWord<>::bytes_needed(kParties));
+  const Block block = Member::require()->heap().allocate(BarrierWord<>::bytes_needed(kParties));
   auto* barrier = BarrierWord<>::format(block.data, kParties);
   std::array<std::uint32_t, kParties> round_of{};
   std::atomic<std::uint32_t> wrong = 0;
@@ -235,12 +235,12 @@ TEST(SyncThreads, ManyMeetAtABarrier) {
   EXPECT_EQ(indices, 1'000U * (0 + 1 + 2));
   EXPECT_EQ(barrier->n_waiting(), 0U);
   EXPECT_FALSE(barrier->broken());
-  Member::require()->arena().free(block);
+  Member::require()->heap().free(block);
 }
 
 TEST(SyncThreads, ABarrierIsBrokenUntilItIsReset) {
   EXPECT_THROW(BarrierWord<>::format(nullptr, 0), StateError);
-  const Block block = Member::require()->arena().allocate(BarrierWord<>::bytes_needed(2));
+  const Block block = Member::require()->heap().allocate(BarrierWord<>::bytes_needed(2));
   auto* barrier = BarrierWord<>::format(block.data, 2);
   EXPECT_EQ(barrier->parties(), 2U);
   EXPECT_THROW(barrier->arrive_and_wait_until(Deadline::after(std::chrono::milliseconds(1))),
@@ -274,11 +274,11 @@ TEST(SyncThreads, ABarrierIsBrokenUntilItIsReset) {
   barrier->enlist();
   barrier->withdraw();
   EXPECT_FALSE(barrier->broken());
-  Member::require()->arena().free(block);
+  Member::require()->heap().free(block);
 }
 
 TEST_F(SyncFamily, AKilledPartyBreaksTheBarrierAndIsNamed) {
-  const Block block = Member::require()->arena().allocate(BarrierWord<>::bytes_needed(3));
+  const Block block = Member::require()->heap().allocate(BarrierWord<>::bytes_needed(3));
   auto* barrier = BarrierWord<>::format(block.data, 3);
   for (const bool waits : {true, false}) {
     Relative victim([&] {
@@ -306,7 +306,7 @@ TEST_F(SyncFamily, AKilledPartyBreaksTheBarrierAndIsNamed) {
     barrier->reset();
     EXPECT_FALSE(barrier->broken());
   }
-  Member::require()->arena().free(block);
+  Member::require()->heap().free(block);
 }
 
 // For ThreadSanitizer too: plain memory, ordered by the lock only.
