@@ -33,7 +33,8 @@ struct QueueOptions {
 /// At once: any process, any thread; one handle object by several threads too, but for assignment.
 /// Bytes: in the family's shared memory. Up to 52 bytes lie in the queue itself, more in a block
 ///   beside it; what is shared already (a Value, an array) is not copied. An object that is named
-///   in a message lives as long as the process that put it, or any other holder.
+///   in a message lives as long as the message, whoever put it; one that names its own queue, for
+///   ever.
 /// Death: a put that was killed has put all of it or nothing. One that returned is delivered to
 ///   exactly one consumer that lives to have it: who is killed in the middle of a get, or with a
 ///   lease, had nothing, and another gets it. Nobody is blocked by the dead. A stopped process is
@@ -205,6 +206,7 @@ bool Queue<T>::put_until_deadline(const T& value, detail::Deadline deadline) con
       detail::QueueMessageSink message(core_.heap());
       try {
         detail::encode(message, value);
+        message.seal();
       } catch (const SharedMemoryFull&) {
         if (!core_.waits_for_memory() || deadline.passed()) throw;
         core_.wait_for_memory(round, deadline);

@@ -70,7 +70,11 @@ class Story {
         const Tag next(tag.slot(), tag.generation() + 1);
         ++ended;
         if (late && another) start(schedule, next);
+        // What it left in messages goes before what it held, or behind.
+        const bool before = choices_.pick(2) == 1;
+        if (before) end_messages(tag);
         while (!table_.release_all(tag, kWatchdog)) world_.pause(0);
+        if (!before) end_messages(tag);
         if (!late && another) start(schedule, next);
       }
       watched_ = true;
@@ -100,19 +104,38 @@ class Story {
             }
             if (!table_.held(*mine, tag) || !table_.held(kFirst, tag))
               wrong_ = "what it held was taken";
+            send(kFirst, message_of(tag, 0), tag);
+            send(*mine, message_of(tag, 1), tag);
+            table_.drop(*mine, tag, tag);
+            if (!table_.adopt(*mine, tag, tag)) wrong_ = "what a message held was gone";
+            table_.unlink(message_of(tag, 1), tag);
             table_.drop(*mine, tag, tag);
             if (table_.adopt(*mine, tag, tag)) wrong_ = "what nobody held was still there";
+            table_.unlink(message_of(tag, 0), tag);
             table_.drop(kFirst, tag, tag);
           }
           end(tag);  // as a process that ended in order, without letting go of all
         },
         [this, tag] { end(tag); });
   }
+  // A message of a process that names an object; its memory is nobody else's before it is ended.
+  static std::uint64_t message_of(Tag tag, std::uint32_t which) {
+    return 1 + (tag.slot() - 3) * 4 + tag.generation() % 2 * 2 + which;
+  }
+  void send(ObjectRef ref, std::uint64_t at, Tag tag) {
+    world_.link(at)->ref = ref;
+    table_.link(at, tag);
+  }
+  void end_messages(Tag tag) {
+    for (std::uint32_t which = 0; which != 2; ++which) {
+      table_.unlink(message_of(tag, which), kWatchdog);
+    }
+  }
   // A fact of the kernel's, not a step of anybody's.
   void end(Tag tag) {
     world_.bury(tag);
     dead_.push_back(tag);
-    looks_after_death_ = 4;
+    looks_after_death_ = 40;  // by any of those that wait, again and again
     ++deaths_;
   }
 

@@ -23,6 +23,7 @@ constexpr Tag kOther(2, 1);
 constexpr Tag kDead(3, 7);
 constexpr Tag kEarlier(3, 6);  // had the slot of kDead before
 constexpr Tag kHelper(4, 1);
+constexpr Tag kReader(5, 1);
 constexpr ObjectType kType{.kind = 1, .contents = 2};
 constexpr std::size_t kLarge = 1000;
 
@@ -125,6 +126,31 @@ TEST_F(ObjectTableTest, TheDeadHoldNothing) {
   EXPECT_TRUE(table.held(mine, kMe));
 }
 
+TEST_F(ObjectTableTest, WhatALinkHoldsOutlivesItsProcesses) {
+  const ObjectRef ref = make(kLarge, kMe);
+  world.link(1)->ref = ref;
+  world.link(2)->ref = ref;
+  table.link(1, kMe);
+  table.link(1, kMe);  // again
+  table.link(2, kMe);
+  table.drop(ref, kMe, kMe);
+  EXPECT_EQ(world.verdict({}), "");
+  EXPECT_TRUE(table.adopt(ref, kOther, kOther));
+  table.unlink(1, kOther);
+  table.unlink(1, kOther);  // again
+  table.drop(ref, kOther, kOther);
+  EXPECT_TRUE(table.adopt(ref, kDead, kDead)) << "the other link still holds it";
+  world.bury(kDead);
+  EXPECT_TRUE(table.release_all(kDead, kMe));
+  EXPECT_EQ(world.verdict({kDead}), "");
+  table.unlink(2, kMe);
+  EXPECT_FALSE(table.adopt(ref, kOther, kOther));
+  EXPECT_EQ(world.verdict({kDead}), "");
+  world.link(2)->ref = {ref.index, ref.generation + 1};
+  table.link(2, kMe);  // names nothing
+  EXPECT_EQ(world.link(2)->held.load(), 0U);
+}
+
 // The slot of a dead process is used again before anybody took its bits away.
 TEST_F(ObjectTableTest, BitsOfAnEarlierProcessAreNotTheNextOnes) {
   const ObjectRef its = make(kLarge, kEarlier);
@@ -170,14 +196,29 @@ struct Case {
 };
 
 // What all cases begin with: 0 is mine and the dead's, 1 the dead's alone and large, 2 mine alone
-// and large, 3 of the earlier process in the dead's slot, large, 4 mine and the earlier one's.
-constexpr ObjectRef kShared{0, 1}, kItsOwn{1, 1}, kMine{2, 1}, kOldAndMine{4, 1};
+// and large, 3 of the earlier process in the dead's slot, large, 4 mine and the earlier one's, 5
+// nobody's but two links'.
+constexpr ObjectRef kShared{0, 1}, kItsOwn{1, 1}, kMine{2, 1}, kOldAndMine{4, 1}, kLinked{5, 1};
+// Links, of messages: to what the dead holds too, to what is its own, to mine, to what nothing else
+// holds, which two do.
+enum Link : std::uint8_t { kToShared = 1, kToItsOwn, kToMine, kOnly, kOnlyToo, kEndOfLinks };
 
 void furnish(Table& table, World& world) {
   for (std::uint32_t i = 0; i != 5; ++i) {
     table.create(kType, i == 0 || i == 4 ? 4 : kLarge, 0, i == 3 || i == 4 ? kEarlier : kMe);
   }
   table.adopt(kOldAndMine, kMe, kMe);
+  table.create(kType, kLarge, 0, kMe);
+  const std::pair<Link, ObjectRef> links[] = {{kToShared, kShared},
+                                              {kToItsOwn, kItsOwn},
+                                              {kToMine, kMine},
+                                              {kOnly, kLinked},
+                                              {kOnlyToo, kLinked}};
+  for (const auto& [at, ref] : links) {
+    world.link(at)->ref = ref;
+    if (at != kToShared && at != kToItsOwn) table.link(at, kMe);
+  }
+  table.drop(kLinked, kMe, kMe);
   world.bury(kEarlier);
 }
 void settle(Table& table, World& world) {
@@ -212,6 +253,19 @@ const Case kCases[] = {
     {"drop_last", settle, [](Table& t, World&) { t.drop(kItsOwn, kDead, kDead); }},
     {"release", settle_and_interrupt, [](Table& t, World&) { t.release_all(kOther, kDead); }},
     {"release_earlier", settle, [](Table& t, World&) { t.release_all(kEarlier, kDead); }},
+    {"link", settle, [](Table& t, World&) { t.link(kToShared, kDead); }},
+    {"link_and_drop", settle,
+     [](Table& t, World&) {
+       t.link(kToItsOwn, kDead);
+       t.drop(kItsOwn, kDead, kDead);
+     }},
+    {"link_first", furnish, [](Table& t, World&) { t.link(kToShared, kDead); }},
+    {"unlink", settle, [](Table& t, World&) { t.unlink(kToMine, kDead); }},
+    {"unlink_last", settle,
+     [](Table& t, World&) {
+       t.unlink(kOnly, kDead);
+       t.unlink(kOnlyToo, kDead);
+     }},
     {"take_over", settle_and_interrupt, [](Table& t, World&) { t.drop(kShared, kDead, kDead); }},
 };
 
@@ -226,6 +280,18 @@ class ObjectTableKill : public ObjectTableTest, public ::testing::WithParamInter
   }
   // The dead has been buried and taken out: what is wrong, if anything.
   std::string aftermath() {
+    // What a message holds is there until the message is gone; whoever ends that does it twice.
+    for (std::uint64_t at = 1; at != kEndOfLinks; ++at) {
+      if (world.link(at)->held.load() == 0) continue;
+      const ObjectRef ref = world.link(at)->ref;
+      if (!table.adopt(ref, kReader, kReader)) return "what a link holds is gone";
+      table.drop(ref, kReader, kReader);
+    }
+    for (std::uint64_t at = 1; at != kEndOfLinks; ++at) {
+      table.unlink(at, kMe);
+      table.unlink(at, kMe);
+    }
+    if (table.adopt(kLinked, kReader, kReader)) return "what nothing held any more was there";
     // Others may go on at once: each of their operations comes to its end.
     const auto fresh = table.create(kType, kLarge, 0, kMe);
     if (!fresh) return "no object can be made any more";

@@ -18,6 +18,7 @@ struct ObjectMemory {
   detail::ObjectTableHeader<A> header;
   std::array<A<std::uint32_t>, 16> slots;
   std::array<A<std::uint32_t>, Capacity> payloads;  // large ones that are taken
+  std::array<detail::ObjectLink<A>, 16> links;      // of messages, say; at 1 + index
   std::array<std::atomic<std::uint32_t>, 16> dead;  // tags; facts of the kernel, not steps
 };
 
@@ -48,6 +49,7 @@ class ObjectTestWorld {
     entry.payload_at = index + 1;
     entry.payload_capacity = capacity;
   }
+  detail::ObjectLink<A>* link(std::uint64_t at) const { return &memory_->links[at - 1]; }
   void free_payload(Entry& entry, std::uint32_t index) const {
     if (entry.storage.load() == 0) return;
     memory_->payloads[index].store(0);
@@ -69,6 +71,17 @@ class ObjectTestWorld {
       if (word.busy()) return what + "is still being changed by " + std::to_string(word.tag.slot());
       bool held = false;
       for (const auto& bits : entry.holders) held = held || bits.load() != 0;
+      std::uint32_t links = 0;
+      for (const auto& link : memory_->links) {
+        if (link.ref.index == i && link.ref.generation == word.generation)
+          links += link.held.load();
+      }
+      if (entry.links.load() != links) {
+        return what + "counts " + std::to_string(entry.links.load()) + " links, not " +
+               std::to_string(links);
+      }
+      if (entry.link_at.load() != 0) return what + "has a link that is being changed";
+      held = held || links != 0;
       const bool live = word.state == detail::ObjectState::live;
       if (held != live) return what + (live ? "is held by nobody" : "is free and held");
       const bool large = live && entry.bytes > Entry::kInlineBytes;

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include <brood/memory/member.hpp>
+
 #include "support/eventually.hpp"
 #include "support/start_methods.hpp"
 
@@ -158,6 +160,76 @@ TEST_P(Queues, HandlesTravelInMessages) {
   values.close();
   child.join();
   EXPECT_EQ(child.exitcode(), 0);
+}
+
+void put_new_and_end(Queue<SharedArray<int>> queue, bool killed) {
+  SharedArray<int> array(100'000);
+  array[99'999] = 42;
+  queue.put(array);
+  if (killed) ::raise(SIGKILL);
+}
+
+// What the dead held is let go of a little after their end.
+::testing::AssertionResult objects_become(std::size_t expected) {
+  const auto now = [] { return detail::Member::require()->objects().count(); };
+  if (eventually([&] { return now() == expected; })) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << now() << " objects, not " << expected;
+}
+
+// What a message names lives as long as the message, not as whoever put it.
+TEST_P(Queues, WhatAMessageNamesOutlivesItsProducer) {
+  const std::size_t before = detail::Member::require()->objects().count();
+  {
+    Queue<SharedArray<int>> queue;
+    for (const bool killed : {false, true}) {
+      Process child(put_new_and_end, queue, killed);
+      child.start();
+      child.join();
+      ASSERT_EQ(child.exitcode(), killed ? -SIGKILL : 0);
+    }
+    for (int i = 0; i != 2; ++i) {
+      const SharedArray<int> array = queue.get();
+      EXPECT_EQ(array.size(), 100'000u);
+      EXPECT_EQ(array[99'999], 42);
+    }
+    EXPECT_TRUE(objects_become(before + 1)) << "those that were taken are gone";
+    {
+      const SharedArray<int> one(10);
+      queue.put(one);
+      queue.put(one);
+    }
+    EXPECT_TRUE(objects_become(before + 2)) << "one array, named twice";
+    static_cast<void>(queue.get());
+    EXPECT_TRUE(objects_become(before + 2));
+    {
+      auto lease = queue.lease();
+      ASSERT_TRUE(lease);
+    }
+    EXPECT_TRUE(objects_become(before + 2)) << "given back";
+  }
+  EXPECT_TRUE(objects_become(before)) << "the queue took with it what was left in it";
+}
+
+void nested(Queue<Queue<std::string>> outer) {
+  Queue<std::string> inner;
+  inner.put(std::string(1000, 'x'));
+  outer.put(inner);
+}
+
+TEST_P(Queues, QueuesTravelInQueues) {
+  const std::size_t before = detail::Member::require()->objects().count();
+  {
+    Queue<Queue<std::string>> outer;
+    Process child(nested, outer);
+    child.start();
+    child.join();
+    EXPECT_EQ(outer.get().get(), std::string(1000, 'x'));
+    Process again(nested, outer);
+    again.start();
+    again.join();
+    EXPECT_TRUE(objects_become(before + 2));
+  }
+  EXPECT_TRUE(objects_become(before)) << "with the outer one goes the inner one";
 }
 
 void take_and_die(Queue<int> queue) {

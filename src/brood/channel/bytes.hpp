@@ -38,6 +38,7 @@ class ByteSink {
   void keep(Handle handle) { kept_.push_back(std::move(handle)); }
   /// What is to be kept for the bytes that were written.
   [[nodiscard]] std::vector<Handle> take_kept() { return std::exchange(kept_, {}); }
+  [[nodiscard]] const std::vector<Handle>& kept() const { return kept_; }
   [[nodiscard]] bool keeps() const { return !kept_.empty(); }
 
   /// Bytes written since the buffer was set.

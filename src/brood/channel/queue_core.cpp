@@ -27,6 +27,16 @@ constexpr std::uint32_t kSpare = 16;      // slots for messages that are being r
 /// How often a wait looks before it sleeps: about a microsecond.
 constexpr unsigned kSpins = 40;
 
+/// The objects that are named, each once.
+std::vector<ObjectRef> names_of(const std::vector<Handle>& kept) {
+  std::vector<ObjectRef> refs;
+  refs.reserve(kept.size());
+  for (const Handle& handle : kept) refs.push_back(handle.ref());
+  std::ranges::sort(refs);
+  refs.erase(std::ranges::unique(refs).begin(), refs.end());
+  return refs;
+}
+
 SharedOwner owner_of(ObjectRef ref) { return SharedOwner{ref.index + 1}; }
 
 /// No thread of it runs any more.
@@ -40,31 +50,21 @@ bool is_dead(Registry& registry, Tag tag) {
   return !process.valid() || process.wait_ended(Deadline::now());
 }
 
-/// The objects that messages in queues name: held by the process that put them until they are
-/// taken.
-class Kept {
- public:
-  void add(Handle queue, const QueueCore::Held& held, std::vector<Handle> named) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(all_, [](const One& one) { return Ring<>::gone(one.held); });
-    all_.push_back({std::move(queue), held, std::move(named)});
-  }
-
- private:
-  struct One {
-    Handle queue;
-    QueueCore::Held held;
-    std::vector<Handle> named;
-  };
-  std::mutex mutex_;
-  std::vector<One> all_;
-};
-Kept& kept() {
-  static auto* const all = new Kept;  // lives as long as the process
-  return *all;
-}
-
 }  // namespace
+
+void QueueMessageSink::seal() {
+  if (!keeps()) return;
+  const std::vector<ObjectRef> refs = names_of(kept());
+  const std::size_t bytes = written();
+  const std::size_t more = links_at(bytes) - kHead - bytes + refs.size() * sizeof(ObjectLink<>);
+  if (block_.empty() || room() < more) grow(more);
+  std::byte* at = block_.data + links_at(bytes);
+  for (const ObjectRef ref : refs) {
+    new (at) ObjectLink<>{.ref = ref, .held = 0, .reserved = 0};
+    at += sizeof(ObjectLink<>);
+  }
+  new (block_.data) Head{.position = 0, .links = refs.size()};
+}
 
 /// What waiting needs, for a call.
 class QueueCore::World {
@@ -83,9 +83,7 @@ class QueueCore::World {
     unsettled_ = unsettled_ || (!gone && !member_->registry().alive(tag));
     return gone;
   }
-  void clean(const Held& held) const {
-    free_block(member_->segment(), member_->heap(), owner_of(core_->handle_.ref()), held);
-  }
+  void clean(const Held& held) const { free_block(*member_, owner_of(core_->handle_.ref()), held); }
   [[nodiscard]] bool grow(const Ring<>& ring) const {
     const auto growth = ring.growth();
     if (!growth.possible) return false;
@@ -177,8 +175,7 @@ void QueueCore::at_end(ObjectRef ref, std::span<std::byte> payload) noexcept {
   try {
     const Ring<> ring =
         Ring<>::attach(segment.at(0), segment.offset_of(payload.data()) + sizeof(Header));
-    ring.for_each_slot(
-        [&](const Held& held) { free_block(segment, member->heap(), owner_of(ref), held); });
+    ring.for_each_slot([&](const Held& held) { free_block(*member, owner_of(ref), held); });
   } catch (const Error&) {
     return;  // never finished
   }
@@ -204,19 +201,26 @@ auto QueueCore::claim_slowly(Deadline deadline) const -> std::optional<Held> {
 // Whoever recovers from a death in here finds, with `kind`, a block that is the queue's with this
 // position in it, which he frees; or one that is still the dead's, which the heap frees (R4).
 void QueueCore::put(const Held& held, QueueMessageSink& message) const {
-  if (message.keeps()) kept().add(handle_, held, message.take_kept());
   const std::size_t size = message.written();
   if (message.block().empty()) return put_image(held, message.small().data(), size);
   const Block block = message.block();
-  std::memcpy(block.data, &held.position, sizeof(held.position));
-  const BlockRef ref{handle_.member().segment().offset_of(block.data), size};
+  auto* const head = reinterpret_cast<QueueMessageSink::Head*>(block.data);
+  head->position = held.position;
+  const std::uint64_t links = head->links;
+  Member& member = handle_.member();
+  const BlockRef ref{member.segment().offset_of(block.data), size};
   std::memcpy(held.slot->payload, &ref, sizeof(ref));
   held.slot->size = sizeof(ref);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   held.slot->kind = kBlock;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   message.forget_block();
-  handle_.member().heap().give(block, owner_of(handle_.ref()));
+  member.heap().give(block, owner_of(handle_.ref()));
+  // Only now: until here nobody else would have known that there is something to unlink.
+  for (std::uint64_t i = 0; i != links; ++i) {
+    member.objects().link(ref.at + QueueMessageSink::links_at(size) + i * sizeof(ObjectLink<>),
+                          member.self());
+  }
   ring_.commit(held);
 }
 
@@ -254,27 +258,37 @@ ByteSource QueueCore::bytes(const Held& held) const {
   BlockRef ref{};
   std::memcpy(&ref, slot.payload, sizeof(ref));
   const std::byte* data =
-      handle_.member().segment().checked(ref.at, ref.bytes + QueueMessageSink::kStamp);
-  return ByteSource({data + QueueMessageSink::kStamp, static_cast<std::size_t>(ref.bytes)});
+      handle_.member().segment().checked(ref.at, ref.bytes + QueueMessageSink::kHead);
+  return ByteSource({data + QueueMessageSink::kHead, static_cast<std::size_t>(ref.bytes)});
 }
 
 void QueueCore::release_block(Held held) const {
   ring_.finish(held);
-  Member& member = handle_.member();
-  free_block(member.segment(), member.heap(), owner_of(handle_.ref()), held);
+  free_block(handle_.member(), owner_of(handle_.ref()), held);
   ring_.release(held);
 }
 
-// The stamp: somebody may have been killed after he had freed it, and it be another message's.
-void QueueCore::free_block(Segment& segment, Heap& heap, SharedOwner owner,
-                           const Held& held) noexcept {
+// Whose it is, and the position: somebody may have been killed after he had freed it, and it be
+// another message's.
+void QueueCore::free_block(Member& member, SharedOwner owner, const Held& held) noexcept {
   if (held.slot->kind != kBlock) return;
   BlockRef ref{};
   std::memcpy(&ref, held.slot->payload, sizeof(ref));
+  if (!member.heap().is_shared(ref.at, owner)) return;
   try {
-    std::uint64_t stamp = 0;
-    std::memcpy(&stamp, segment.checked(ref.at, sizeof(stamp)), sizeof(stamp));
-    if (stamp == held.position) heap.free_shared(ref.at, owner);
+    Segment& segment = member.segment();
+    QueueMessageSink::Head head{};
+    std::memcpy(&head, segment.checked(ref.at, sizeof(head)), sizeof(head));
+    if (head.position != held.position) return;
+    if (head.links != 0) {
+      const std::uint64_t first = ref.at + QueueMessageSink::links_at(ref.bytes);
+      const std::size_t most = segment.size() / sizeof(ObjectLink<>);
+      static_cast<void>(segment.checked(first, std::min(head.links, most) * sizeof(ObjectLink<>)));
+      for (std::uint64_t i = 0; i != head.links; ++i) {
+        member.objects().unlink(first + i * sizeof(ObjectLink<>), member.self());
+      }
+    }
+    member.heap().free_shared(ref.at, owner);
   } catch (const DecodeError&) {
     return;  // somebody wrote over it
   }

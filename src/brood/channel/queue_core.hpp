@@ -30,21 +30,33 @@ class QueueMessageSink final : public ByteSink {
   /// What was written, if it fits into a slot.
   [[nodiscard]] std::span<const std::byte> small() const { return {small_, written()}; }
   [[nodiscard]] const Block& block() const { return block_; }
+  /// Nothing more will be written. What the bytes name needs links, which lie behind them in a
+  /// block. Throws SharedMemoryFull.
+  void seal();
   /// The block is somebody else's now.
   void forget_block() { block_ = {}; }
 
-  /// What stands in front of the message in its block: its position in the queue.
-  static constexpr std::size_t kStamp = 64;
+  /// What stands in front of the message in its block.
+  struct Head {
+    std::uint64_t position;  // in the queue
+    std::uint64_t links;     // how many ObjectLinks there are, from links_at() on
+  };
+  static constexpr std::size_t kHead = 64;
+  /// Where they are in a block with a message of `bytes`.
+  static constexpr std::size_t links_at(std::size_t bytes) {
+    return kHead + (bytes + sizeof(ObjectLink<>) - 1) / sizeof(ObjectLink<>) * sizeof(ObjectLink<>);
+  }
 
  private:
   void grow(std::size_t at_least) override {
     const std::size_t used = written();
     const std::size_t more = at_least > used ? at_least : used;
-    const Block larger = heap_->allocate(kStamp + used + more);
-    if (used > 0) std::memcpy(larger.data + kStamp, begin(), used);
+    const Block larger = heap_->allocate(kHead + used + more);
+    if (used > 0) std::memcpy(larger.data + kHead, begin(), used);
     heap_->free(block_);
     block_ = larger;
-    set_buffer(block_.data + kStamp, used, block_.bytes - kStamp);
+    set_buffer(block_.data + kHead, used, block_.bytes - kHead);
+    new (block_.data) Head{};
   }
 
   Heap* heap_;
@@ -56,7 +68,8 @@ class QueueMessageSink final : public ByteSink {
 ///
 /// As Ring, whose view it is; waits as Member sleeps. Messages that do not fit into a slot are
 /// blocks of the heap that belong to the queue (Heap::give) from just before their slot is
-/// committed until just after it is taken, whoever dies. Throws SharedMemoryFull, QueueClosed where
+/// committed until just after it is taken, whoever dies. So are what holds the objects that the
+/// message names: they live as long as it does. Throws SharedMemoryFull, QueueClosed where
 /// it says so.
 class QueueCore {
  public:
@@ -144,8 +157,7 @@ class QueueCore {
     return handle_.member().segment().header().death_epoch.load();
   }
   static Handle create(ObjectType type, const Shape& shape);
-  static void free_block(Segment& segment, Heap& heap, SharedOwner owner,
-                         const Held& held) noexcept;
+  static void free_block(Member& member, SharedOwner owner, const Held& held) noexcept;
   static void at_end(ObjectRef ref, std::span<std::byte> payload) noexcept;
   static const bool kEndKnown;
   static Ring<> ring_in(const Handle& handle);

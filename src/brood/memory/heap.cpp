@@ -215,16 +215,25 @@ void Heap::give(Block block, SharedOwner owner) noexcept {
   board_.give(unit_of(block.data), owner);
 }
 
-void Heap::free_shared(std::uint64_t offset, SharedOwner owner) noexcept {
-  // Others' numbers. What lies behind the data is no granule, which the board looks at.
+std::optional<std::size_t> Heap::unit_at(std::uint64_t offset) const noexcept {
+  // What lies behind the data is no granule, which the board looks at.
   const std::uint64_t data_at = segment_->offset_of(data_);
-  if (offset < data_at || (offset - data_at) % HeapBoard<>::kUnit != 0) return;
-  const std::size_t unit = (offset - data_at) / HeapBoard<>::kUnit;
-  if (board_.give_back(unit, owner, owner_) != HeapBoard<>::GivenBack::large) return;
-  board_.disown(unit);
+  if (offset < data_at || (offset - data_at) % HeapBoard<>::kUnit != 0) return std::nullopt;
+  return (offset - data_at) / HeapBoard<>::kUnit;
+}
+
+bool Heap::is_shared(std::uint64_t offset, SharedOwner owner) const noexcept {
+  const std::optional<std::size_t> unit = unit_at(offset);
+  return unit && board_.is_shared(*unit, owner);
+}
+
+void Heap::free_shared(std::uint64_t offset, SharedOwner owner) noexcept {
+  const std::optional<std::size_t> unit = unit_at(offset);
+  if (!unit || board_.give_back(*unit, owner, owner_) != HeapBoard<>::GivenBack::large) return;
+  board_.disown(*unit);
   const std::scoped_lock guard(lists_->mutex);
   // Which of its bytes have pages only its maker knew.
-  lists_->put_large(data_ + unit * HeapBoard<>::kUnit, 0);
+  lists_->put_large(data_ + *unit * HeapBoard<>::kUnit, 0);
 }
 
 std::size_t Heap::recover(Segment& segment, Tag dead, Tag by) noexcept {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -81,6 +82,9 @@ class Heap {
   /// is not given to another, nor the object a new block meanwhile.
   void free_shared(std::uint64_t offset, SharedOwner owner) noexcept;
 
+  /// Whether free_shared() would free it.
+  [[nodiscard]] bool is_shared(std::uint64_t offset, SharedOwner owner) const noexcept;
+
   /// Frees what `dead` owned; `by` is the caller. Any number may run it at once, be killed, and run
   /// it again. Returns bytes given back to the family.
   static std::size_t recover(Segment& segment, Tag dead, Tag by) noexcept;
@@ -98,6 +102,8 @@ class Heap {
   Cache* cache() noexcept;
   Block allocate_slowly(std::size_t bytes);
   void free_slowly(Block block) noexcept;
+  /// Of others' numbers: nothing when no block begins there.
+  [[nodiscard]] std::optional<std::size_t> unit_at(std::uint64_t offset) const noexcept;
   [[nodiscard]] std::size_t unit_of(const std::byte* data) const noexcept {
     return static_cast<std::size_t>(data - data_) / HeapBoard<>::kUnit;
   }

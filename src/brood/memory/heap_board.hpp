@@ -185,6 +185,13 @@ class HeapBoard {
     return t_.states[unit].load(std::memory_order_relaxed) == BlockWord::owned(me);  // as own()
   }
 
+  /// Whether the block is `owner`'s, which nobody but who speaks for `owner` changes.
+  [[nodiscard]] bool is_shared(std::size_t unit, SharedOwner owner) const noexcept {
+    if (unit / t_.units >= t_.granules) return false;
+    // acquire: pairs with give().
+    return t_.states[unit].load(std::memory_order_acquire) == BlockWord::shared(owner);
+  }
+
   enum class GivenBack { nothing, small, large };
   /// Anybody: frees a block if it is `owner`'s; the compare-and-swap is the commit. A large one is
   /// afterwards the caller's own, as if it had allocated it.

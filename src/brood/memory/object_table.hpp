@@ -65,19 +65,32 @@ struct ObjectWord {
   }
 };
 
+/// A hold on an object by memory and not by a process: in a message, say, that names it. Whoever
+/// has that memory makes and ends the hold, by ObjectTable::link and unlink.
+template <template <class> class Atom = std::atomic>
+struct ObjectLink {
+  ObjectRef ref;
+  Atom<std::uint32_t> held;  // 1: counted; written by who has the object's word
+  std::uint32_t reserved;
+};
+static_assert(sizeof(ObjectLink<>) == 16, "it lies in messages");
+
 /// A descriptor: 256 bytes that are never anything else. While it is free it has no holders.
 template <template <class> class Atom = std::atomic>
 struct alignas(64) ObjectEntry {
   static constexpr std::size_t kInlineBytes = 64;
   static constexpr std::size_t kHolderWords = Tag::kProcessSlots / 64;
 
-  Atom<std::uint64_t> word;        // ObjectWord
-  ObjectType type;                 // written while `making`, as all below
-  std::uint64_t bytes;             // of the payload, as asked for
-  std::uint64_t payload_at;        // its offset in the segment, or 0: it is inline
-  std::uint64_t payload_capacity;  // bytes that it may grow to
-  Atom<std::uint32_t> storage;     // where the payload comes from, before it is taken; 0: inline
-  std::array<std::uint32_t, 5> reserved;
+  Atom<std::uint64_t> word;         // ObjectWord
+  ObjectType type;                  // written while `making`, as all below
+  std::uint64_t bytes;              // of the payload, as asked for
+  std::uint64_t payload_at;         // its offset in the segment, or 0: it is inline
+  std::uint64_t payload_capacity;   // bytes that it may grow to
+  Atom<std::uint32_t> storage;      // where the payload comes from, before it is taken; 0: inline
+  Atom<std::uint32_t> links;        // how many are `held`
+  Atom<std::uint64_t> link_at;      // the one that is being changed, as an offset; 0: none
+  Atom<std::uint32_t> other_links;  // how many others are held, while link_at is not 0
+  std::uint32_t reserved;
   /// A bit for each slot of the registry whose process holds it.
   alignas(64) std::array<Atom<std::uint64_t>, kHolderWords> holders;
   alignas(64) std::array<std::byte, kInlineBytes> inline_payload;
@@ -115,6 +128,7 @@ struct ObjectSlot {
 ///     // Room for `capacity` bytes, `bytes` of them usable at once and zero; throws.
 ///     void take_payload(Entry&, std::uint32_t index, std::size_t bytes, std::size_t capacity);
 ///     void free_payload(Entry&, std::uint32_t index);   // once more is harmless
+///     ObjectLink<Atom>* link(std::uint64_t at);         // null when there cannot be one
 ///     void pause(unsigned turn);               // somebody alive is at it
 template <class World>
 class ObjectTable {
@@ -180,6 +194,14 @@ class ObjectTable {
     leave(ref);
   }
 
+  /// The link at `at`, whose `ref` names an object that the caller holds, holds it too. Again is
+  /// harmless.
+  void link(std::uint64_t at, Tag by) { change_link(at, true, by); }
+  /// It does not any more; the object is gone if nobody does. Again is harmless. Whoever is killed
+  /// in one of the two leaves a link that is held or not, and must be unlinked before its memory is
+  /// used for anything else.
+  void unlink(std::uint64_t at, Tag by) { change_link(at, false, by); }
+
   /// Takes the dead out of all objects and out of the calls that it was killed in. Any number may
   /// run it at once, be killed, and run it again. False: somebody alive is at one of them, so the
   /// same is to be called later once more.
@@ -233,6 +255,7 @@ class ObjectTable {
     return (entry.holders[slot / 64].load(std::memory_order_relaxed) & bit_of(slot)) != 0;
   }
   static bool unheld(const Entry& entry) {
+    if (entry.links.load(std::memory_order_relaxed) != 0) return false;
     return std::all_of(entry.holders.begin(), entry.holders.end(),
                        [](const auto& word) { return word.load(std::memory_order_relaxed) == 0; });
   }
@@ -334,6 +357,38 @@ class ObjectTable {
     }
   }
 
+  void change_link(std::uint64_t at, bool held, Tag by) {
+    auto* const link = world_->link(at);
+    if (link == nullptr || link->ref.index >= usable()) return;
+    claim(by, by);
+    if (!enter(link->ref, by)) return;
+    Entry& entry = entries_[link->ref.index];
+    // SUBTLE: the mark and the count must change together. So the count is noted without this link
+    // first, and is that and the mark from then on, for whoever comes after a death. release, here
+    // and below: in this order, whatever the compiler would like; others look when they have the
+    // word.
+    if ((link->held.load(std::memory_order_relaxed) != 0) != held) {
+      const std::uint32_t others = entry.links.load(std::memory_order_relaxed) - (held ? 0U : 1U);
+      entry.other_links.store(others, std::memory_order_release);
+      entry.link_at.store(at, std::memory_order_release);
+      link->held.store(held ? 1 : 0, std::memory_order_release);  // the commit
+      entry.links.store(others + (held ? 1U : 0U), std::memory_order_release);
+      entry.link_at.store(0, std::memory_order_release);
+    }
+    leave(link->ref);
+  }
+  /// What a dead process left of that. The link is still one: who ends its memory enters the object
+  /// before.
+  void settle_link(Entry& entry) {
+    const std::uint64_t at = entry.link_at.load(std::memory_order_relaxed);
+    if (at == 0) return;
+    const auto* const link = world_->link(at);
+    const bool held = link != nullptr && link->held.load(std::memory_order_relaxed) != 0;
+    const std::uint32_t others = entry.other_links.load(std::memory_order_relaxed);
+    entry.links.store(others + (held ? 1U : 0U), std::memory_order_release);
+    entry.link_at.store(0, std::memory_order_release);
+  }
+
   /// Gives the word back: the object is live, or gone if nobody holds it.
   void leave(ObjectRef ref) {
     Entry& entry = entries_[ref.index];
@@ -362,6 +417,7 @@ class ObjectTable {
     if (word.state == ObjectState::making) {
       destroy({index, word.generation});
     } else {
+      settle_link(entries_[index]);
       leave({index, word.generation});
     }
   }

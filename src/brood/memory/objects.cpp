@@ -62,6 +62,16 @@ void ObjectWorld::free_payload(Entry& entry, std::uint32_t index) const noexcept
   entry.storage.store(kInline, std::memory_order_relaxed);
 }
 
+// Others' numbers: what they name is looked at before it is followed.
+ObjectLink<>* ObjectWorld::link(std::uint64_t at) const noexcept {
+  if (at == 0 || at % alignof(ObjectLink<>) != 0) return nullptr;
+  try {
+    return reinterpret_cast<ObjectLink<>*>(segment_->checked(at, sizeof(ObjectLink<>)));
+  } catch (const DecodeError&) {
+    return nullptr;
+  }
+}
+
 // --- the rest of the world -------------------------------------------------------------------
 
 bool ObjectWorld::dead(Tag tag) const {

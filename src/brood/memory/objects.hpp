@@ -28,6 +28,7 @@ class ObjectWorld {
   void grow(std::uint32_t from, std::uint32_t to) const;
   void take_payload(Entry& entry, std::uint32_t index, std::size_t bytes,
                     std::size_t capacity) const;
+  [[nodiscard]] ObjectLink<>* link(std::uint64_t at) const noexcept;
   void free_payload(Entry& entry, std::uint32_t index) const noexcept;
   static void pause(unsigned turn);
 
@@ -53,6 +54,11 @@ class Objects {
   void drop(ObjectRef ref, Tag holder, Tag by) { table_.drop(ref, holder, by); }
   bool release_all(Tag dead, Tag by) { return table_.release_all(dead, by); }
   [[nodiscard]] bool held(ObjectRef ref, Tag holder) const { return table_.held(ref, holder); }
+
+  /// Holds by what lies at offset `at` of the segment, whoever ends: see ObjectTable. `link` when
+  /// the caller holds the object.
+  void link(std::uint64_t at, Tag by) { table_.link(at, by); }
+  void unlink(std::uint64_t at, Tag by) noexcept { table_.unlink(at, by); }
 
   /// More memory for an object that the caller holds, with pages, given back with the object; its
   /// contents are undefined. Throws SharedMemoryFull. And back before that.
