@@ -78,6 +78,11 @@ struct Things {
   [[nodiscard]] Facts& facts() const { return *reinterpret_cast<Facts*>(words.data()); }
 };
 
+/// For some time, in which most kills shall come.
+void linger(const Facts& facts) {
+  for (int i = 0; i != 200; ++i) static_cast<void>(facts.over.load());
+}
+
 /// Counts one more, in two steps that nobody else comes between.
 template <class L>
 void count(L& lock, std::array<std::atomic<long>, 2>& both, Facts& facts) {
@@ -89,6 +94,7 @@ void count(L& lock, std::array<std::atomic<long>, 2>& both, Facts& facts) {
     ++facts.wrong;
   }
   both[0] = before + 1;
+  linger(facts);
   both[1] = before + 1;
 }
 
@@ -120,6 +126,7 @@ void toil(Things things, std::size_t number, long predecessors) {
       const Notes& other = facts.workers[static_cast<std::size_t>(before) % kWorkers];
       if (other.killed < before / static_cast<long>(kWorkers)) ++facts.wrong;
     }
+    linger(facts);
     facts.with_permit = 0;
     me.holds = kNothing;
     things.one.release();
@@ -132,6 +139,7 @@ void toil(Things things, std::size_t number, long predecessors) {
       me.holds = kGuarded;
       bank->accounts[number % 4] -= 1;
       bank->accounts[(number + 1) % 4] += 1;
+      linger(facts);
       ++bank->bookings[number];
       me.holds = kNothing;
     }
