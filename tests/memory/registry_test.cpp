@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -600,6 +601,118 @@ TEST_F(RegistryKill, AnEndIsNotedByTheDeadOrByTheNext) {
   } while (child.step());
   EXPECT_GT(points[0], 10U);
   EXPECT_GT(points[1], 1U);
+}
+
+// --- Threads -------------------------------------------------------------------------------------
+
+/// A registry with slots for threads, and a process of which it is not known whether it lives.
+class ThreadKill : public RegistryKill {
+ protected:
+  struct Tables {
+    std::array<Life, Tag::kSlots> lives;
+    std::array<Record, Registry::kSlots> records;
+    ThreadTable threads;
+  };
+
+  ThreadWord word(std::uint32_t index) const {
+    return ThreadWord::unpack(tables->threads.words[index].load());
+  }
+  Tag tag_of(std::uint32_t index) const {
+    return {Tag::kProcessSlots + index, word(index).generation};
+  }
+  /// A child that is the process `process` before its first step.
+  template <class Operation>
+  std::unique_ptr<SingleStep> member(Tag process, Operation operation) {
+    return std::make_unique<SingleStep>(
+        [this, process] {
+          if (!registry.join(process, current_pid())) throw StateError("not expected");
+        },
+        operation);
+  }
+  void bury(Tag process) {
+    ASSERT_FALSE(registry.alive(process));
+    registry.note_ended(process, -SIGKILL);
+    registry.free(process);
+  }
+  /// Whatever the dead left in the slot: the next has it, with another tag, and gives it back.
+  void expect_slot_can_be_had(std::uint32_t index, Tag before, Tag process) {
+    tables->threads.next.store(index);
+    const Tag next = registry.take_thread(process);
+    ASSERT_EQ(next.slot(), Tag::kProcessSlots + index);
+    ASSERT_NE(next, before);
+    ASSERT_TRUE(registry.alive(next));
+    ASSERT_EQ(registry.process_of(next), process);
+    if (!before.none()) {
+      ASSERT_FALSE(registry.alive(before));
+      ASSERT_TRUE(registry.process_of(before).none());
+    }
+    registry.give_back_thread(next);
+    ASSERT_FALSE(registry.alive(next));
+  }
+
+  Shared<Tables> tables;
+  Registry registry{tables->lives.data(), tables->records.data(), &tables->threads};
+  static constexpr std::uint32_t kIndex = 7;
+};
+
+// The kernel writes life words at a death, so that each of these is a real one: of the thread that
+// takes a slot and gives it back, and of the one that takes the same slot over from it.
+TEST_F(ThreadKill, WhoDiesWithASlotLeavesItToTheNext) {
+  const Member self(registry);
+  const std::uint64_t stride = prove_everything() ? 1 : 31;
+  const std::uint64_t second_stride = prove_everything() ? 17 : 157;
+  std::array<std::uint64_t, 3> found{};
+  std::uint64_t pairs = 0;
+  bool over = false;
+  for (std::uint64_t first = 0; !over; first += stride) {
+    bool second_over = false;
+    for (std::uint64_t second = 0; !second_over; second += second_stride) {
+      const auto use = [&](Tag process) {
+        return [&, process] {
+          tables->threads.next.store(kIndex, std::memory_order_relaxed);
+          registry.give_back_thread(registry.take_thread(process));
+        };
+      };
+      const auto where = [&] {
+        return "killed after instruction " + std::to_string(first) + ", then after " +
+               std::to_string(second);
+      };
+      const Tag one = registry.reserve(kHolder, Role::process, "one");
+      const Tag two = registry.reserve(kHolder, Role::process, "two");
+      {
+        const auto child = member(one, use(one));
+        over = !child->step(first);
+        if (word(kIndex).state == ThreadState::claimed) {
+          ASSERT_FALSE(registry.alive(tag_of(kIndex))) << where();
+        }
+        ++found[static_cast<std::size_t>(word(kIndex).state)];
+        // While it lives nobody robs it: another one takes the next slot.
+        if (word(kIndex).state != ThreadState::free) {
+          tables->threads.next.store(kIndex);
+          const Tag other = registry.take_thread(self.tag);
+          ASSERT_NE(other.slot(), Tag::kProcessSlots + kIndex) << where();
+          registry.give_back_thread(other);
+        }
+        child->kill();
+      }
+      ASSERT_FALSE(registry.alive(tag_of(kIndex))) << where();
+      bury(one);
+      {
+        const auto child = member(two, use(two));
+        second_over = !child->step(second);
+        child->kill();
+      }
+      const Tag last = tag_of(kIndex);
+      ASSERT_FALSE(registry.alive(last)) << where();
+      bury(two);
+      ASSERT_NO_FATAL_FAILURE(
+          expect_slot_can_be_had(kIndex, last.generation() == 0 ? Tag() : last, self.tag))
+          << where();
+      ++pairs;
+    }
+  }
+  std::printf("%llu pairs\n", static_cast<unsigned long long>(pairs));
+  for (const std::uint64_t count : found) EXPECT_GT(count, 0U);
 }
 
 }  // namespace

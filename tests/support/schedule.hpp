@@ -3,6 +3,7 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -44,6 +45,8 @@ class Choices {
   virtual bool crash() = 0;
   /// Which of `count` fibers is next, or any other free choice.
   virtual std::size_t pick(std::size_t count) = 0;
+  /// Which of the fibers that can go on is next; `ready` holds their numbers.
+  virtual std::size_t pick_fiber(const std::vector<int>& ready) { return pick(ready.size()); }
 };
 
 /// Decisions drawn from a seed, which also decides how often to switch and to crash.
@@ -127,6 +130,45 @@ class ExhaustiveChoices final : public Choices {
   std::size_t at_ = 0;
 };
 
+/// One order, told turn by turn: who goes on, and until when.
+class ScriptedChoices final : public Choices {
+ public:
+  struct Turn {
+    int fiber;
+    /// Looked at before each of its steps. Without: until it waits, or is over.
+    std::function<bool()> until = nullptr;
+  };
+  explicit ScriptedChoices(std::vector<Turn> turns) : turns_(std::move(turns)) {}
+
+  bool preempt() override;
+  bool crash() override { return false; }
+  std::size_t pick(std::size_t) override { return 0; }
+  std::size_t pick_fiber(const std::vector<int>& ready) override {
+    for (; at_ != turns_.size(); next()) {
+      const auto found = std::find(ready.begin(), ready.end(), turns_[at_].fiber);
+      if (found != ready.end()) {
+        begun_ = true;
+        return static_cast<std::size_t>(found - ready.begin());
+      }
+      followed_ = followed_ && begun_ && !turns_[at_].until;
+    }
+    return 0;
+  }
+  /// All turns were taken, and ended as they should.
+  [[nodiscard]] bool followed() const { return followed_ && at_ == turns_.size(); }
+
+ private:
+  void next() {
+    ++at_;
+    begun_ = false;
+  }
+
+  std::vector<Turn> turns_;
+  std::size_t at_ = 0;
+  bool begun_ = false;
+  bool followed_ = true;
+};
+
 /// Fibers that stand for processes. One runs at a time; at each atomic step (`ScheduledAtom`, or
 /// `Schedule::point()`) the choices decide whether another goes on, or whether this one dies there.
 ///
@@ -171,7 +213,9 @@ class Schedule {
       if (last_ != nullptr && ready.size() > 1 && preempted_) {
         std::erase(ready, last_);  // a preemption lets another one run
       }
-      Fiber* next = ready[choices_.pick(ready.size())];
+      std::vector<int> numbers;
+      for (const Fiber* f : ready) numbers.push_back(f->number);
+      Fiber* next = ready[choices_.pick_fiber(numbers)];
       preempted_ = false;
       next->ready = nullptr;
       resume(*next);
@@ -340,6 +384,13 @@ class Schedule {
   void* main_shadow_ = nullptr;
 #endif
 };
+
+inline bool ScriptedChoices::preempt() {
+  if (at_ == turns_.size() || turns_[at_].fiber != Schedule::current()) return false;
+  if (!turns_[at_].until || !turns_[at_].until()) return false;
+  next();
+  return true;
+}
 
 /// Stands in for std::atomic<T>: each operation is one step of the Schedule. Sequentially
 /// consistent whatever it is told; weaker orders are ThreadSanitizer's business.

@@ -56,14 +56,19 @@ std::optional<std::string> SingleStep::why_not() {
          std::strerror(WIFEXITED(status) ? WEXITSTATUS(status) : 0);
 }
 
-SingleStep::SingleStep(const std::function<void()>& operation) {
+SingleStep::SingleStep(const std::function<void()>& operation) : SingleStep([] {}, operation) {}
+
+SingleStep::SingleStep(const std::function<void()>& prepare,
+                       const std::function<void()>& operation) {
   const pid_t parent = getpid();
   pid_ = fork();
   if (pid_ < 0) fail("fork");
   if (pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent || ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(126);
+    if (getppid() != parent) _exit(126);
     try {
+      prepare();
+      if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(126);
       trap();
       operation();
       trap();

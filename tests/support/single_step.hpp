@@ -35,6 +35,8 @@ class SingleStep {
   static std::optional<std::string> why_not();
 
   explicit SingleStep(const std::function<void()>& operation);
+  /// The child first does `prepare`, at full speed.
+  SingleStep(const std::function<void()>& prepare, const std::function<void()>& operation);
   ~SingleStep();
   SingleStep(const SingleStep&) = delete;
   SingleStep& operator=(const SingleStep&) = delete;

@@ -9,6 +9,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -64,7 +65,7 @@ class ScheduledWorld {
   /// Runs until nobody can go on. True: all who live have come to their end.
   bool run() {
     const std::size_t mortals = dead_.size();
-    schedule_.spawn([this] { watch_over(); });
+    if (watched_) schedule_.spawn([this] { watch_over(); });
     schedule_.run(200'000);
     for (std::size_t i = 0; i != mortals; ++i) {
       if (!dead_[i] && !over_[i]) return false;
@@ -79,6 +80,8 @@ class ScheduledWorld {
       for (Sleeper* sleeper : sleepers_) sleeper->awake = sleeper->awake || sleeper->timed;
     });
   }
+  /// Nobody announces deaths but those who see them.
+  void without_watchdog() { watched_ = false; }
   /// Code that is tested without being stepped: looking at a word for the oracle.
   int deaths() const { return deaths_; }
   std::uint64_t steps() const { return schedule_.steps(); }
@@ -166,6 +169,7 @@ class ScheduledWorld {
   std::uint32_t epoch_ = 0;
   int deaths_ = 0;
   bool time_passed_ = false;
+  bool watched_ = true;
 };
 
 struct ScheduledEnvironment {
@@ -202,6 +206,20 @@ struct ScheduledEnvironment {
   }
   static int spins() { return 0; }
   static void relax() {}
+};
+
+/// As the choices say, but nobody dies where `may_die` says no.
+class DeathsWhere final : public testing::Choices {
+ public:
+  DeathsWhere(testing::Choices& choices, std::function<bool()> may_die)
+      : choices_(choices), may_die_(std::move(may_die)) {}
+  bool preempt() override { return choices_.preempt(); }
+  bool crash() override { return may_die_() && choices_.crash(); }
+  std::size_t pick(std::size_t count) override { return choices_.pick(count); }
+
+ private:
+  testing::Choices& choices_;
+  std::function<bool()> may_die_;
 };
 
 /// A deadline that passes when ScheduledWorld::let_time_pass says so.

@@ -130,6 +130,36 @@ TEST(SemaphoreSchedules, AllOrders) {
                   [](Choices& c) { return share({.users = 3, .rounds = 1}, c); });
 }
 
+// Without a watchdog's announcement: who waits hears of the holder's death by its life word, also
+// when it was about to give the permit back, or had given it back and told nobody.
+TEST(SemaphoreSchedules, AllOrdersWithoutAWatchdog) {
+  const int more = testing::prove_everything() ? 1 : 0;
+  with_all_orders("two users, no watchdog", {.preemptions = 2 + more, .crashes = 1},
+                  [](Choices& choices) {
+                    alignas(64) std::array<std::byte, Semaphore::bytes_needed(4)> memory;
+                    std::array<bool, 2> holds{};
+                    DeathsWhere deaths(choices, [&] {
+                      const int me = Schedule::current();
+                      return me >= 0 && me < 2 && holds[static_cast<std::size_t>(me)];
+                    });
+                    ScheduledWorld world(deaths);
+                    world.without_watchdog();
+                    auto* semaphore = Semaphore::format(memory.data(), 1, 1, DeadPermits::kReturn);
+                    for (std::size_t i = 0; i != 2; ++i) {
+                      world.start([&, i] {
+                        semaphore->acquire();
+                        holds[i] = true;
+                        Schedule::point();
+                        semaphore->release();
+                        holds[i] = false;
+                      });
+                    }
+                    require(world.run(), "somebody waits for ever");
+                    require(semaphore->value() == 1, "the permit is lost");
+                    return world.deaths();
+                  });
+}
+
 // One sets and clears at once, others wait: all are let go, whoever dies but the one that sets.
 int pulse(bool setter_dies, Choices& choices) {
   ScheduledWorld world(choices);

@@ -71,6 +71,7 @@ constexpr Tag kVictim(1, 1);
 constexpr Tag kSurvivor(2, 1);
 constexpr Tag kWaiter(3, 1);
 constexpr Tag kDead(4, 1);
+constexpr Tag kHelper(5, 1);
 
 using Semaphore = SemaphoreWord<TableEnvironment>;
 using Barrier = BarrierWord<TableEnvironment>;
@@ -150,6 +151,86 @@ class SyncKill : public ::testing::Test {
       if (ended) break;
     }
     std::printf("%llu killed beside a sleeper\n", static_cast<unsigned long long>(kills));
+  }
+
+  /// Kills `operation`, then whoever recovers from that by `recovery`: the first at a sample of its
+  /// instructions, the second at each, likewise. Then the survivors look.
+  template <class Prepare, class Operation, class Recovery, class Survivors>
+  void kill_the_recovery(Prepare prepare, Operation operation, Recovery recovery,
+                         Survivors survivors) {
+    const std::uint64_t stride = prove_everything() ? 1 : 7;
+    const std::uint64_t second_stride = prove_everything() ? 1 : 3;
+    std::uint64_t pairs = 0;
+    bool over = false;
+    for (std::uint64_t first = 0; !over; first += stride) {
+      reset();
+      me = kVictim;
+      prepare();
+      {
+        SingleStep child(operation);
+        over = !child.step(first);
+        child.kill();
+      }
+      table->dead[kVictim.slot()].store(1);
+      me = kHelper;
+      SingleStep helper(recovery);
+      do {
+        Words saved;
+        std::memcpy(static_cast<void*>(&saved), &*words, sizeof saved);
+        table->dead[kHelper.slot()].store(1);
+        me = kSurvivor;
+        survivors();
+        ASSERT_FALSE(HasFailure())
+            << "killed after instruction " << first << ", then after " << helper.steps();
+        std::memcpy(static_cast<void*>(&*words), &saved, sizeof saved);
+        ++pairs;
+      } while (helper.step(second_stride));
+    }
+    std::printf("%llu pairs\n", static_cast<unsigned long long>(pairs));
+    EXPECT_GT(pairs, 100U);
+  }
+  template <class Operation, class Survivors>
+  void kill_the_recovery(Operation operation, Survivors survivors) {
+    kill_the_recovery([] {}, operation, operation, survivors);
+  }
+
+  /// Both are killed for good while another process is asleep in `wait`.
+  template <class Prepare, class Operation, class Recovery, class Wait>
+  void kill_the_recovery_beside_a_sleeper(Prepare prepare, Operation operation, Recovery recovery,
+                                          Wait wait) {
+    const std::uint64_t stride = prove_everything() ? 1 : 13;
+    const std::uint64_t second_stride = prove_everything() ? 2 : 17;
+    std::uint64_t kills = 0;
+    bool first_over = false;
+    for (std::uint64_t first = 0; !first_over; first += stride) {
+      bool second_over = false;
+      for (std::uint64_t second = 0; !second_over; second += second_stride) {
+        reset();
+        me = kVictim;
+        prepare();
+        Forked waiter([&] {
+          me = kWaiter;
+          wait();
+        });
+        while (table->asleep.load() == 0) ::usleep(50);
+        ASSERT_TRUE(testing::await_state(waiter.pid(), 'S'));
+        me = kVictim;
+        SingleStep child(operation);
+        first_over = !child.step(first);
+        child.kill();
+        table->dead[kVictim.slot()].store(1);
+        me = kHelper;
+        SingleStep helper(recovery);
+        second_over = !helper.step(second);
+        helper.kill();
+        table->dead[kHelper.slot()].store(1);
+        TableEnvironment::announce();  // the watchdog's part
+        ASSERT_EQ(waiter.wait(), 0)
+            << "killed after instruction " << first << ", then after " << second;
+        ++kills;
+      }
+    }
+    std::printf("%llu pairs killed beside a sleeper\n", static_cast<unsigned long long>(kills));
   }
 
   testing::Shared<Words> words;
@@ -281,6 +362,110 @@ TEST_F(SyncKill, ReleaseBesideASleeper) {
       });
 }
 
+// --- The recovery is killed too ------------------------------------------------------------------
+
+// Who takes over mends what the dead left; whoever comes after is told of a death unless it is
+// whole.
+TEST_F(SyncKill, TheTakeoverOfALock) {
+  kill_the_recovery(
+      [&] {
+        words->lock.lock();
+        if (words->lock.owner_died()) words->done = 0;
+        words->done = 1;
+        words->done = 0;
+        words->lock.unlock();
+      },
+      [&] {
+        const bool torn = words->done != 0;
+        ASSERT_TRUE(words->lock.try_lock());
+        EXPECT_TRUE(!torn || words->lock.owner_died());
+        words->lock.unlock();
+        expect_lock_can_be_had(*words);
+      });
+}
+TEST_F(SyncKill, TheTakeoverOfAMarkedLock) {
+  kill_the_recovery(
+      [&] {
+        words->lock.lock();
+        // Somebody waits for a moment, and gives up: the mark stays.
+        me = kWaiter;
+        ASSERT_FALSE(words->lock.try_lock_until(Deadline::after(std::chrono::microseconds(1))));
+        me = kVictim;
+      },
+      [&] { words->lock.unlock(); },
+      [&] {
+        words->lock.lock();
+        words->lock.unlock();
+      },
+      [&] {
+        ASSERT_TRUE(words->lock.try_lock());
+        words->lock.unlock();
+        expect_lock_can_be_had(*words);
+      });
+}
+TEST_F(SyncKill, TheTakeoverOfAnRLock) {
+  kill_the_recovery(
+      [&] {
+        words->rlock.lock();
+        words->rlock.lock();
+        words->rlock.unlock();
+        words->rlock.unlock();
+      },
+      [&] {
+        ASSERT_TRUE(words->rlock.try_lock());
+        EXPECT_EQ(words->rlock.depth(), 1U);
+        words->rlock.unlock();
+        EXPECT_FALSE(words->rlock.locked());
+      });
+}
+TEST_F(SyncKill, TakingThePermitsOfTheDead) {
+  kill_the_recovery(
+      [&] {
+        semaphore().acquire();
+        semaphore().acquire();
+        semaphore().release();
+        semaphore().release();
+      },
+      [&] {
+        ASSERT_EQ(semaphore().value(), 2U);
+        ASSERT_TRUE(semaphore().try_acquire());
+        ASSERT_TRUE(semaphore().try_acquire());
+        ASSERT_FALSE(semaphore().try_acquire());
+        semaphore().release();
+        semaphore().release();
+        EXPECT_THROW(semaphore().release(), StateError);
+        EXPECT_EQ(semaphore().value(), 2U);
+      });
+}
+TEST_F(SyncKill, TheTakeoverBesideASleeper) {
+  const auto use = [&] {
+    words->lock.lock();
+    words->lock.unlock();
+  };
+  kill_the_recovery_beside_a_sleeper([&] { words->lock.lock(); }, [&] { words->lock.unlock(); },
+                                     use,
+                                     [&] {
+                                       ASSERT_TRUE(words->lock.try_lock_until(patience()));
+                                       words->lock.unlock();
+                                     });
+}
+TEST_F(SyncKill, TakingThePermitsOfTheDeadBesideASleeper) {
+  kill_the_recovery_beside_a_sleeper(
+      [&] {
+        semaphore().acquire();
+        semaphore().acquire();
+      },
+      [&] { semaphore().release(); },
+      [&] {
+        semaphore().acquire();
+        semaphore().release();
+      },
+      [&] {
+        ASSERT_TRUE(semaphore().try_acquire_until(patience()));
+        semaphore().release();
+      });
+}
+
 /// After a reset it is as new, whatever the dead have left.
 void expect_barrier_can_be_had(Barrier& barrier) {
   barrier.reset();
@@ -381,6 +566,28 @@ TEST_F(SyncKill, ConditionWaitAndNotify) {
         EXPECT_EQ(words->rlock.depth(), 1U);
         EXPECT_FALSE(words->condition.wait_until(words->rlock, Deadline::now()));
         EXPECT_EQ(words->rlock.depth(), 1U);
+        words->condition.notify_all(words->rlock);
+        words->rlock.unlock();
+        EXPECT_FALSE(words->rlock.locked());
+      });
+}
+
+TEST_F(SyncKill, TheResetOfABarrierAndTheLockOfACondition) {
+  kill_the_recovery(
+      [&] {
+        barrier().enlist();
+        barrier().reset();
+        barrier().withdraw();
+        words->rlock.lock();
+        words->condition.wait_until(words->rlock, Deadline::now());
+        words->condition.notify(words->rlock);
+        words->rlock.unlock();
+      },
+      [&] {
+        expect_barrier_can_be_had(barrier());
+        ASSERT_TRUE(words->rlock.try_lock());
+        EXPECT_EQ(words->rlock.depth(), 1U);
+        EXPECT_FALSE(words->condition.wait_until(words->rlock, Deadline::now()));
         words->condition.notify_all(words->rlock);
         words->rlock.unlock();
         EXPECT_FALSE(words->rlock.locked());

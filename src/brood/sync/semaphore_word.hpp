@@ -201,7 +201,11 @@ bool SemaphoreWord<Env>::acquire_slowly(std::uint32_t me, Deadline deadline) {
     std::uint32_t i = home(me, count);
     for (std::uint32_t left = count; left != 0; --left) {
       std::uint32_t cell = cells()[i].load();
-      if (is_open(cell) && cells()[i].compare_exchange_strong(cell, held(me))) return true;
+      // SUBTLE: until it is not open. Of one that was the dead's and is free now nobody tells: it
+      // was given back by who was killed before he could.
+      while (is_open(cell)) {
+        if (cells()[i].compare_exchange_strong(cell, held(me))) return true;
+      }
       if (is_held(cell) && watched != kMostWatched) holders[watched++] = Tag::from_bits(cell);
       if (++i == count) i = 0;
     }
