@@ -3,8 +3,10 @@
 #pragma once
 
 #include <brood/array.hpp>
+#include <brood/barrier.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
+#include <brood/condition.hpp>
 #include <brood/connection.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/descriptor.hpp>

@@ -353,6 +353,22 @@ TEST_F(SyncKill, ArrivingBesideASleeper) {
                           }
                         });
 }
+// The same with an action: it is not run twice, and the sleeper is not let go before it was run.
+TEST_F(SyncKill, ActingBesideASleeper) {
+  const auto action = [&] { ++words->done; };
+  kill_beside_a_sleeper([&] { barrier().enlist(); },
+                        [&] { barrier().arrive_and_wait_until(Deadline::never(), action); },
+                        [&] {
+                          try {
+                            barrier().arrive_and_wait_until(patience(), action);
+                            ASSERT_EQ(words->done, 1U);
+                          } catch (const BrokenBarrierError& e) {
+                            ASSERT_LE(words->done, 1U);
+                            ASSERT_NE(std::string(e.what()).find("slot 1 died"), std::string::npos)
+                                << e.what();
+                          }
+                        });
+}
 TEST_F(SyncKill, AbortBesideASleeper) {
   kill_beside_a_sleeper([&] { barrier().enlist(); }, [&] { barrier().abort(); },
                         [&] {
