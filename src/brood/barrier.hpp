@@ -122,7 +122,7 @@ class Barrier {
   static constexpr std::size_t bytes_needed(std::uint32_t parties) {
     return sizeof(Head) + Word::bytes_needed(parties);
   }
-  static constexpr std::size_t kLeastBytes = bytes_needed(1);
+  static constexpr std::size_t kLeastBytes = sizeof(Head) + Word::bytes_needed(1);
 
   explicit Barrier(detail::Handle handle) : handle_(std::move(handle)) {
     const std::uint32_t parties = word().parties();
@@ -137,8 +137,8 @@ class Barrier {
           fmt::format("a barrier for {} parties: there may be 1 to {}", parties, kMost));
     }
     if (options.timeout && *options.timeout < std::chrono::nanoseconds::zero()) {
-      throw ArgumentError(fmt::format("a barrier with a timeout of {} ns: at least 0",
-                                      options.timeout->count()));
+      throw ArgumentError(
+          fmt::format("a barrier with a timeout of {} ns: at least 0", options.timeout->count()));
     }
     const auto count = static_cast<std::uint32_t>(parties);
     detail::Handle handle = detail::Handle::create(kObjectType, bytes_needed(count));

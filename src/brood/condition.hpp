@@ -93,29 +93,29 @@ class Condition {
   }
 
   /// Unlocks, waits for a notification, and locks again, an RLock as often as it was.
-  void wait() { static_cast<void>(wait(detail::Deadline::never())); }
+  void wait() { static_cast<void>(wait_by(detail::Deadline::never())); }
   /// Until `ready()`, which is called with the lock held.
   template <std::predicate Ready>
   void wait(Ready ready) {
-    static_cast<void>(wait(detail::Deadline::never(), ready));
+    static_cast<void>(wait_by(detail::Deadline::never(), ready));
   }
   /// False when it was not notified in time. To lock again has no deadline.
   template <class Rep, class Period>
   bool wait_for(std::chrono::duration<Rep, Period> time) {
-    return wait(detail::Deadline::after(time));
+    return wait_by(detail::Deadline::after(time));
   }
   template <class Clock, class Duration>
   bool wait_until(std::chrono::time_point<Clock, Duration> when) {
-    return wait(detail::Deadline::after(when - Clock::now()));
+    return wait_by(detail::Deadline::after(when - Clock::now()));
   }
   /// What `ready()` says in the end.
   template <class Rep, class Period, std::predicate Ready>
   bool wait_for(std::chrono::duration<Rep, Period> time, Ready ready) {
-    return wait(detail::Deadline::after(time), ready);
+    return wait_by(detail::Deadline::after(time), ready);
   }
   template <class Clock, class Duration, std::predicate Ready>
   bool wait_until(std::chrono::time_point<Clock, Duration> when, Ready ready) {
-    return wait(detail::Deadline::after(when - Clock::now()), ready);
+    return wait_by(detail::Deadline::after(when - Clock::now()), ready);
   }
 
   /// As std::condition_variable_any's. `held` is its lock, this condition, or a std::unique_lock of
@@ -197,19 +197,18 @@ class Condition {
   }
 
   template <class Visitor>
-  decltype(auto) visit(Visitor visitor) const {
+  std::invoke_result_t<Visitor, detail::RLockWord<>&> visit(Visitor visitor) const {
     std::byte* bytes = needed().payload().data();
     return lock_.index() == 0 ? visitor(*reinterpret_cast<detail::RLockWord<>*>(bytes))
                               : visitor(*reinterpret_cast<detail::LockWord<>*>(bytes));
   }
-  bool wait(detail::Deadline deadline) {
+  bool wait_by(detail::Deadline deadline) {
     return visit([&](auto& word) { return shared().word.wait_until(word, deadline); });
   }
   template <class Ready>
-  bool wait(detail::Deadline deadline, Ready& ready) {
+  bool wait_by(detail::Deadline deadline, Ready& ready) {
     return visit([&](auto& word) {
-      return shared().word.wait_until(word, deadline,
-                                      [&] { return static_cast<bool>(ready()); });
+      return shared().word.wait_until(word, deadline, [&] { return static_cast<bool>(ready()); });
     });
   }
 

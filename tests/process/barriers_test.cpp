@@ -71,7 +71,8 @@ void step_together(Barrier barrier, Value<int> come, Array<int> indices, int rou
     come.fetch_add(1);
     const int index = barrier.wait();
     require(come.get() >= round * barrier.parties(), "let go before all had come");
-    indices[static_cast<std::size_t>(index)] = indices[static_cast<std::size_t>(index)] + 1;
+    const auto i = static_cast<std::size_t>(index);
+    indices.set(i, indices.get(i) + 1);
     barrier.wait();
     require(come.get() <= (round + 1) * barrier.parties(), "one is a round ahead");
   }
@@ -89,7 +90,7 @@ TEST_P(BarriersTest, PassedInLockstepWithAnIndexForEach) {
   step_together(barrier, come, indices, kRounds);
   crew.expect_all_well();
   EXPECT_EQ(come.get(), 3 * kRounds);
-  for (std::size_t i = 0; i != 3; ++i) EXPECT_EQ(indices[i], kRounds) << i;
+  for (std::size_t i = 0; i != 3; ++i) EXPECT_EQ(indices.get(i), kRounds) << i;
   EXPECT_EQ(barrier.n_waiting(), 0);
   EXPECT_FALSE(barrier.broken());
 }
@@ -131,7 +132,9 @@ TEST_P(BarriersTest, AbortAndResetEndTheWaitingOfAll) {
     crew.expect_all_well();
     EXPECT_EQ(barrier.broken(), abort);
     EXPECT_EQ(barrier.n_waiting(), 0);
-    if (abort) EXPECT_THROW(barrier.wait(), BrokenBarrierError);
+    if (abort) {
+      EXPECT_THROW(barrier.wait(), BrokenBarrierError);
+    }
     barrier.reset();
   }
   Crew crew;

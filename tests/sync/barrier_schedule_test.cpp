@@ -89,8 +89,8 @@ int run(const Plan& plan, Choices& choices) {
               acting = -1;
               ++acted;
             };
-            const auto index = plan.acts ? pass(*barrier, deadline, nullptr, action)
-                                         : pass(*barrier, deadline);
+            const auto index =
+                plan.acts ? pass(*barrier, deadline, nullptr, action) : pass(*barrier, deadline);
             if (!index) {
               require(world.deaths() != 0 || !calm, "broken without a reason");
               if (plan.resets == 0) break;

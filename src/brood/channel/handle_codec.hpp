@@ -18,7 +18,8 @@ namespace brood::detail {
 ///     static constexpr std::size_t kLeastBytes;  // of the payload
 ///     Handle handle_;
 ///     explicit T(Handle);                        // throws DecodeError if the payload is wrong
-///     const Handle& needed() const;              // optional: another object that must be there too
+///     const Handle& needed() const;              // optional: another object that must be there
+///     too
 ///
 /// and says so: template <> inline constexpr bool kIsSharedObject<Lock> = true;
 template <class T>
