@@ -27,6 +27,7 @@
 #include <brood/semaphore.hpp>
 #include <brood/shareable_list.hpp>
 #include <brood/shared_array.hpp>
+#include <brood/shared_lock.hpp>
 #include <brood/shared_memory.hpp>
 #include <brood/shared_memory_info.hpp>
 #include <brood/simple_queue.hpp>
