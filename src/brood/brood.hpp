@@ -3,8 +3,10 @@
 #pragma once
 
 #include <brood/array.hpp>
+#include <brood/barrier.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
+#include <brood/condition.hpp>
 #include <brood/connection.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/descriptor.hpp>
@@ -25,6 +27,7 @@
 #include <brood/semaphore.hpp>
 #include <brood/shareable_list.hpp>
 #include <brood/shared_array.hpp>
+#include <brood/shared_lock.hpp>
 #include <brood/shared_memory.hpp>
 #include <brood/shared_memory_info.hpp>
 #include <brood/simple_queue.hpp>

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,11 @@ using testing::Schedule;
 
 /// The index, or nothing when the barrier is broken. Nothing is on the stack afterwards that needs
 /// a destructor: a fiber may die at its next step.
-std::optional<std::uint32_t> pass(Barrier& barrier, Deadline deadline, char* why = nullptr) {
+template <class Action = Barrier::NoAction>
+std::optional<std::uint32_t> pass(Barrier& barrier, Deadline deadline, char* why = nullptr,
+                                  Action action = {}) {
   try {
-    return barrier.arrive_and_wait_until(deadline);
+    return barrier.arrive_and_wait_until(deadline, action);
   } catch (const BrokenBarrierError& e) {
     if (why != nullptr) std::snprintf(why, 128, "%s", e.what());
     return std::nullopt;
@@ -33,6 +36,7 @@ struct Plan {
   int threads = 3;
   int rounds = 3;
   bool enlisted = false;  // all, before anybody arrives
+  bool acts = false;      // with an action
   int timed = 0;          // the last so many
   int aborts = 0;
   int resets = 0;
@@ -50,6 +54,8 @@ int run(const Plan& plan, Choices& choices) {
   std::array<int, 8> passed{};
   std::array<bool, 8> enlisted{};
   std::array<int, 4> with_index{};
+  int acting = -1;  // who runs the action
+  int acted = 0;    // as long as all go well: how often it was run to its end
   for (std::size_t i = 0; i != threads; ++i) {
     world.start(
         [&, i] {
@@ -70,7 +76,21 @@ int run(const Plan& plan, Choices& choices) {
           }
           for (int round = 0; round != plan.rounds; ++round) {
             ++begun[i];
-            const auto index = pass(*barrier, timed ? some_time() : Deadline::never());
+            const Deadline deadline = timed ? some_time() : Deadline::never();
+            const auto action = [&, i] {
+              // A broken barrier may be reset, and passed by others, while its action runs.
+              require(acting == -1 || plan.resets != 0, "two run the action");
+              for (std::size_t other = 0; other != threads && calm; ++other) {
+                require(begun[other] == acted + 1, "the action is run before all have come");
+                require(passed[other] <= acted, "let go before the action");
+              }
+              acting = static_cast<int>(i);
+              Schedule::point();
+              acting = -1;
+              ++acted;
+            };
+            const auto index =
+                plan.acts ? pass(*barrier, deadline, nullptr, action) : pass(*barrier, deadline);
             if (!index) {
               require(world.deaths() != 0 || !calm, "broken without a reason");
               if (plan.resets == 0) break;
@@ -78,6 +98,7 @@ int run(const Plan& plan, Choices& choices) {
             }
             require(*index < plan.parties, "an index that no party has");
             ++passed[i];
+            require(!plan.acts || !calm || acted >= passed[i], "let go without the action");
             ++with_index[*index];
             if (threads == plan.parties) {
               for (std::size_t other = 0; other != threads; ++other) {
@@ -87,7 +108,7 @@ int run(const Plan& plan, Choices& choices) {
           }
           if (plan.enlisted) barrier->withdraw();
         },
-        true, [] {});
+        true, [&, i] { acting = acting == static_cast<int>(i) ? -1 : acting; });
   }
   for (int i = 0; i != plan.aborts; ++i) world.start([&] { barrier->abort(); });
   for (int i = 0; i != plan.resets; ++i) world.start([&] { barrier->reset(); });
@@ -138,10 +159,23 @@ TEST(BarrierSchedules, RandomOrdersWithDeadlinesAbortsAndResets) {
     return run({.parties = 2, .threads = 5, .timed = 5, .aborts = 1, .resets = 2}, c);
   });
 }
+TEST(BarrierSchedules, RandomOrdersWithAnAction) {
+  with_random_orders("acts", 0, [](Choices& c) { return run({.acts = true}, c); });
+  with_random_orders("acts, deaths", 2,
+                     [](Choices& c) { return run({.enlisted = true, .acts = true}, c); });
+  with_random_orders("acts, timed, deaths", 2,
+                     [](Choices& c) { return run({.acts = true, .timed = 3}, c); });
+  with_random_orders("acts, reset, deaths", 2, [](Choices& c) {
+    return run({.acts = true, .timed = 3, .aborts = 1, .resets = 2}, c);
+  });
+}
 TEST(BarrierSchedules, AllOrders) {
   const int more = testing::prove_everything() ? 1 : 0;
   with_all_orders("two, one death", {.preemptions = 1 + more, .crashes = 1}, [](Choices& c) {
     return run({.parties = 2, .threads = 2, .rounds = 1, .enlisted = true}, c);
+  });
+  with_all_orders("two act, one death", {.preemptions = 1, .crashes = 1}, [](Choices& c) {
+    return run({.parties = 2, .threads = 2, .rounds = 1, .enlisted = true, .acts = true}, c);
   });
   with_all_orders("two twice", {.preemptions = 1 + more, .crashes = 0},
                   [](Choices& c) { return run({.parties = 2, .threads = 2, .rounds = 2}, c); });
@@ -173,6 +207,36 @@ TEST(BarrierSchedules, OneWhoWaitsDies) {
     world.let_time_pass();
     const bool all = world.run();
     require(all || over, "waits for ever for the dead");
+    return world.deaths();
+  });
+}
+
+// Who runs the action has its exception, the other one is told.
+TEST(BarrierSchedules, AnActionThatThrows) {
+  with_random_orders("throws", 0, [](Choices& choices) {
+    alignas(64) std::array<std::byte, Barrier::bytes_needed(2)> memory;
+    ScheduledWorld world(choices);
+    Barrier* barrier = Barrier::format(memory.data(), 2);
+    int threw = 0;
+    int told = 0;
+    for (int i = 0; i != 2; ++i) {
+      world.start(
+          [&] {
+            try {
+              std::array<char, 128> why{};
+              const auto fail = [] { throw std::out_of_range("the action's"); };
+              require(!pass(*barrier, Deadline::never(), why.data(), fail), "let go");
+              require(std::string(why.data()).find("action failed") != std::string::npos,
+                      why.data());
+              ++told;
+            } catch (const std::out_of_range&) {
+              ++threw;
+            }
+          },
+          false);
+    }
+    require(world.run(), "somebody waits for ever");
+    require(threw == 1 && told == 1, "not one each");
     return world.deaths();
   });
 }

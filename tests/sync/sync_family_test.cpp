@@ -24,62 +24,12 @@
 #include "support/forked.hpp"
 #include "support/sanitizers.hpp"
 #include "support/single_step.hpp"
+#include "sync/relative.hpp"
 
 namespace brood::detail {
 namespace {
 
-using testing::Forked;
 using testing::patience;
-
-/// A T in the family's memory.
-template <class T>
-class Placed {
- public:
-  Placed() : block_(Member::require()->heap().allocate(sizeof(T))), value_(new(block_.data) T{}) {}
-  Placed(const Placed&) = delete;
-  Placed& operator=(const Placed&) = delete;
-  ~Placed() { Member::require()->heap().free(block_); }
-  T* operator->() const { return value_; }
-  T& operator*() const { return *value_; }
-
- private:
-  Block block_;
-  T* value_;
-};
-
-/// A forked process of the family that runs `body`.
-class Relative {
- public:
-  template <class Body>
-  explicit Relative(Body body)
-      : family_(Family::require()),
-        tag_(family_->registry().reserve(family_->self(), Role::process, "relative")),
-        process_([this, &body] {
-          if (family_->become(tag_)) body();
-        }) {}
-  Relative(Relative&&) = default;
-  ~Relative() {
-    if (!family_) return;
-    process_.kill();
-    announce(family_->segment().header());
-    family_->registry().note_ended(tag_, 0);
-    family_->registry().free(tag_);
-  }
-  Forked& process() { return process_; }
-  [[nodiscard]] Tag tag() const { return tag_; }
-
- private:
-  std::shared_ptr<Family> family_;
-  Tag tag_;
-  Forked process_;
-};
-
-class SyncFamily : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  }
-};
 
 TEST(SyncThreads, EachHasATagOfItsOwn) {
   Registry& registry = Member::require()->registry();

@@ -5,6 +5,7 @@
 #include <brood/sync/lock_word.hpp>
 #include <brood/sync/rlock_word.hpp>
 #include <brood/sync/semaphore_word.hpp>
+#include <brood/sync/shared_lock_word.hpp>
 
 #include <gtest/gtest.h>
 
@@ -29,7 +30,9 @@ struct Table {
   std::array<std::atomic<std::uint32_t>, 16> dead;
   std::atomic<std::uint32_t> epoch;
   std::atomic<std::uint32_t> asleep;
+  std::atomic<std::uint32_t> late;
 };
+constexpr std::uint32_t kLateSlot = 5;
 Table* table = nullptr;
 Tag me(1, 1);
 
@@ -40,7 +43,11 @@ struct TableEnvironment {
   using Glance = std::uint32_t;
 
   static Tag self() { return me; }
-  static bool dead(Tag tag) { return table->dead[tag.slot()].load() != 0; }
+  static bool dead(Tag tag) {
+    // The late one is seen to live once more.
+    if (tag.slot() == kLateSlot && table->late.exchange(0) != 0) return false;
+    return table->dead[tag.slot()].load() != 0;
+  }
   static std::string describe(Tag tag) { return "slot " + std::to_string(tag.slot()); }
   static Glance look() { return table->epoch.load(); }
   static bool may_have_died(Glance since) { return look() != since; }
@@ -72,6 +79,7 @@ constexpr Tag kSurvivor(2, 1);
 constexpr Tag kWaiter(3, 1);
 constexpr Tag kDead(4, 1);
 constexpr Tag kHelper(5, 1);
+constexpr Tag kLate(kLateSlot, 1);
 
 using Semaphore = SemaphoreWord<TableEnvironment>;
 using Barrier = BarrierWord<TableEnvironment>;
@@ -81,6 +89,7 @@ struct Words {
   RLockWord<TableEnvironment> rlock;
   EventWord<TableEnvironment> event;
   ConditionWord<TableEnvironment> condition;
+  SharedLockWord<TableEnvironment> shared_lock;
   alignas(64) std::array<std::byte, Semaphore::bytes_needed(4)> semaphore;
   alignas(64) std::array<std::byte, Barrier::bytes_needed(2)> barrier;
   std::uint32_t done;  // what the waiter saw
@@ -538,6 +547,22 @@ TEST_F(SyncKill, ArrivingBesideASleeper) {
                           }
                         });
 }
+// The same with an action: it is not run twice, and the sleeper is not let go before it was run.
+TEST_F(SyncKill, ActingBesideASleeper) {
+  const auto action = [&] { ++words->done; };
+  kill_beside_a_sleeper([&] { barrier().enlist(); },
+                        [&] { barrier().arrive_and_wait_until(Deadline::never(), action); },
+                        [&] {
+                          try {
+                            barrier().arrive_and_wait_until(patience(), action);
+                            ASSERT_EQ(words->done, 1U);
+                          } catch (const BrokenBarrierError& e) {
+                            ASSERT_LE(words->done, 1U);
+                            ASSERT_NE(std::string(e.what()).find("slot 1 died"), std::string::npos)
+                                << e.what();
+                          }
+                        });
+}
 TEST_F(SyncKill, AbortBesideASleeper) {
   kill_beside_a_sleeper([&] { barrier().enlist(); }, [&] { barrier().abort(); },
                         [&] {
@@ -613,13 +638,152 @@ TEST_F(SyncKill, NotifyBesideASleeper) {
                         });
 }
 
+/// Whatever the dead have left: it can be had alone and shared, and nothing is said any more of
+/// those who died once it was unlocked.
+void expect_shared_lock_can_be_had(Words& words) {
+  auto& lock = words.shared_lock;
+  ASSERT_TRUE(lock.try_lock_shared());
+  EXPECT_EQ(lock.readers(), 1U);
+  lock.unlock_shared();
+  ASSERT_TRUE(lock.try_lock());
+  EXPECT_TRUE(lock.held_by_self());
+  lock.unlock();
+  EXPECT_FALSE(lock.locked());
+  EXPECT_FALSE(lock.owner_died());
+  EXPECT_EQ(lock.readers(), 0U);
+}
+
+TEST_F(SyncKill, SharedLockAlone) {
+  stop_everywhere(
+      [&] {
+        words->shared_lock.lock();
+        words->done = 1;  // half a change
+        words->done = 0;
+        words->shared_lock.unlock();
+      },
+      [&] {
+        const bool torn = words->done != 0;
+        EXPECT_TRUE(!torn || words->shared_lock.owner_died());
+        ASSERT_TRUE(words->shared_lock.try_lock_shared());
+        EXPECT_TRUE(!torn || words->shared_lock.owner_died());
+        words->shared_lock.unlock_shared();
+        ASSERT_TRUE(words->shared_lock.try_lock());
+        EXPECT_TRUE(!torn || words->shared_lock.owner_died());
+        words->shared_lock.unlock();
+        expect_shared_lock_can_be_had(*words);
+      });
+}
+
+TEST_F(SyncKill, SharedLockShared) {
+  stop_everywhere(
+      [&] {
+        words->shared_lock.lock_shared();
+        words->shared_lock.lock_shared();
+        words->shared_lock.unlock_shared();
+        words->shared_lock.unlock_shared();
+      },
+      [&] {
+        EXPECT_FALSE(words->shared_lock.owner_died());
+        EXPECT_EQ(words->shared_lock.readers(), 0U);
+        expect_shared_lock_can_be_had(*words);
+      });
+}
+
+TEST_F(SyncKill, SharedLockTakenOverFromTheDead) {
+  for (const bool shared : {true, false}) {
+    reset();
+    me = kDead;
+    words->shared_lock.lock();
+    stop_everywhere(
+        [&] {
+          if (shared) words->shared_lock.lock_shared();
+          if (shared) words->shared_lock.unlock_shared();
+          words->shared_lock.lock();
+          words->done = 1;
+          words->shared_lock.unlock();
+        },
+        [&] {
+          if (words->done == 0) {
+            EXPECT_TRUE(words->shared_lock.owner_died());
+          }
+          expect_shared_lock_can_be_had(*words);
+        });
+  }
+}
+
+// Not to be had: the victim finds a reader, and gives up.
+TEST_F(SyncKill, SharedLockGivenUp) {
+  me = kWaiter;
+  words->shared_lock.lock_shared();
+  stop_everywhere(
+      [&] {
+        if (words->shared_lock.try_lock_until(Deadline::after(std::chrono::nanoseconds(1)))) {
+          words->done = 1;
+        }
+      },
+      [&] {
+        EXPECT_EQ(words->done, 0U);
+        EXPECT_FALSE(words->shared_lock.owner_died());
+        EXPECT_FALSE(words->shared_lock.try_lock());
+        EXPECT_TRUE(words->shared_lock.try_lock_shared());
+        words->shared_lock.unlock_shared();
+        me = kWaiter;
+        words->shared_lock.unlock_shared();
+        me = kSurvivor;
+        expect_shared_lock_can_be_had(*words);
+      });
+}
+
+// The one who has it alone dies between two looks: the victim comes in through the gate.
+TEST_F(SyncKill, SharedLockThroughTheGate) {
+  me = kLate;
+  words->shared_lock.lock();
+  table->dead[kLateSlot].store(1);
+  table->late.store(1);
+  stop_everywhere(
+      [&] {
+        words->shared_lock.lock_shared();
+        words->done = 1;
+        words->shared_lock.unlock_shared();
+      },
+      [&] {
+        const bool shared = words->done != 0;
+        if (shared) {
+          EXPECT_EQ(table->late.load(), 0U);
+        }
+        table->late.store(0);
+        EXPECT_TRUE(words->shared_lock.owner_died()) << "nobody has had it alone since";
+        EXPECT_EQ(words->shared_lock.readers(), 0U);
+        expect_shared_lock_can_be_had(*words);
+      });
+}
+
+TEST_F(SyncKill, LeavingAShareBesideASleeper) {
+  kill_beside_a_sleeper([&] { words->shared_lock.lock_shared(); },
+                        [&] { words->shared_lock.unlock_shared(); },
+                        [&] {
+                          ASSERT_TRUE(words->shared_lock.try_lock_until(patience()));
+                          ASSERT_FALSE(words->shared_lock.owner_died());
+                          words->shared_lock.unlock();
+                        });
+}
+TEST_F(SyncKill, UnlockingBesideASleeperWhoShares) {
+  kill_beside_a_sleeper([&] { words->shared_lock.lock(); }, [&] { words->shared_lock.unlock(); },
+                        [&] {
+                          ASSERT_TRUE(words->shared_lock.try_lock_shared_until(patience()));
+                          words->shared_lock.unlock_shared();
+                        });
+}
+
 // A stopped holder is alive: it is not robbed however long it takes.
 TEST_F(SyncKill, AStoppedHolderIsNotRobbed) {
   me = kVictim;
   SingleStep holder([&] {
     words->lock.lock();
     semaphore().acquire();
+    words->shared_lock.lock_shared();
     words->done = 1;
+    words->shared_lock.unlock_shared();
     semaphore().release();
     words->lock.unlock();
   });
@@ -628,7 +792,11 @@ TEST_F(SyncKill, AStoppedHolderIsNotRobbed) {
   EXPECT_FALSE(words->lock.try_lock_until(Deadline::after(std::chrono::milliseconds(20))));
   EXPECT_EQ(words->lock.holder(), kVictim);
   EXPECT_EQ(semaphore().value(), 1U);
+  EXPECT_FALSE(words->shared_lock.try_lock_until(Deadline::after(std::chrono::milliseconds(20))));
+  EXPECT_TRUE(words->shared_lock.try_lock_shared());
+  words->shared_lock.unlock_shared();
   holder.finish();
+  EXPECT_TRUE(words->shared_lock.try_lock());
   EXPECT_TRUE(words->lock.try_lock());
   EXPECT_EQ(semaphore().value(), 2U);
 }

@@ -18,6 +18,8 @@ namespace brood::detail {
 ///     static constexpr std::size_t kLeastBytes;  // of the payload
 ///     Handle handle_;
 ///     explicit T(Handle);                        // throws DecodeError if the payload is wrong
+///     const Handle& needed() const;              // optional: another object that must be there
+///     too
 ///
 /// and says so: template <> inline constexpr bool kIsSharedObject<Lock> = true;
 template <class T>
@@ -27,6 +29,11 @@ struct HandleAccess {
   template <class T>
   static const Handle& handle(const T& object) {
     return object.handle_;
+  }
+  template <class T>
+  static void keep(ByteSink& sink, const T& object) {
+    sink.keep(object.handle_);
+    if constexpr (requires { object.needed(); }) sink.keep(object.needed());
   }
   template <class T>
   static T adopt(ObjectRef ref) {
@@ -40,9 +47,8 @@ struct Codec<T> {
   using Parts = TypeList<>;
   static constexpr std::size_t kLeast = sizeof(ObjectRef);
   static void write(Encoder& to, const T& object) {
-    const Handle& handle = HandleAccess::handle(object);
-    to.put(handle.ref());
-    to.sink().keep(handle);
+    to.put(HandleAccess::handle(object).ref());
+    HandleAccess::keep(to.sink(), object);
   }
   static T read(Decoder& from) { return HandleAccess::adopt<T>(from.get<ObjectRef>()); }
 };

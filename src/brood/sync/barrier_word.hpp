@@ -5,9 +5,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <new>
 #include <span>
 #include <string>
+#include <type_traits>
 
 #include <fmt/format.h>
 
@@ -34,7 +36,11 @@ namespace brood::detail {
 ///   there are parties; what Environment::self throws.
 ///
 ///     const std::uint32_t index = barrier->arrive_and_wait();  // another one for each, from 0
-///     if (index == 0) prepare_the_next_step();
+///     if (index == 0) report();
+///
+/// With an action, one of those who have one runs it when all have come, and before any is let go.
+/// While it runs deadlines pass as before, and that one's death is a party's. If it throws, the
+/// barrier is broken and the exception goes on.
 ///
 /// It stays broken until reset(). The algorithm and its kill windows: docs/design/sync.md.
 template <class Env = Environment>
@@ -57,10 +63,15 @@ class BarrierWord {
     return barrier;
   }
 
+  struct NoAction {
+    void operator()() const {}
+  };
+
   std::uint32_t arrive_and_wait() { return arrive_and_wait_until(Deadline::never()); }
   /// Which of the parties this one is: 0 to parties() - 1, each once. Breaks the barrier when the
   /// deadline passes first.
-  std::uint32_t arrive_and_wait_until(Deadline deadline);
+  template <class Action = NoAction>
+  std::uint32_t arrive_and_wait_until(Deadline deadline, Action&& action = Action());
 
   /// From now on the calling thread's death breaks the barrier also when it has not arrived.
   /// Its end, too: a thread that will not come any more withdraws.
@@ -147,6 +158,8 @@ class BarrierWord {
 
   Arrival arrive(Tag me, Deadline deadline);
   void leave(Tag me, Arrival arrival);
+  /// All have come in the state `seen`. True when it is for `me` to run the action.
+  bool claim_action(Tag me, std::uint64_t seen);
   /// False when the state has changed meanwhile.
   bool break_it(std::uint64_t seen, Status why);
   void ring();
@@ -160,11 +173,15 @@ class BarrierWord {
   std::uint32_t parties_;  // constant
   Word bell_{0};           // changes when there is something to see
   Cell state_;
+  Cell actor_{0};  // who ran the action last, or runs it, and in which generation
 };
 
 template <class Env>
-std::uint32_t BarrierWord<Env>::arrive_and_wait_until(Deadline deadline) {
+template <class Action>
+std::uint32_t BarrierWord<Env>::arrive_and_wait_until(Deadline deadline, Action&& action) {
+  constexpr bool kActs = !std::is_same_v<std::remove_cvref_t<Action>, NoAction>;
   const Tag me = Env::self();
+  bool acted = !kActs;
   const Arrival arrival = arrive(me, deadline);
   for (;;) {
     const typename Env::Glance glance = Env::look();
@@ -194,9 +211,23 @@ std::uint32_t BarrierWord<Env>::arrive_and_wait_until(Deadline deadline) {
       died = died || (!expected.none() && expected != me && Env::dead(expected));
       if (expected != me) watched.add(expected);
     }
+    const bool all = here == parties_;
     if (died) {
       break_it(seen, Status::kDied);
-    } else if (here == parties_) {
+    } else if (all && !acted && claim_action(me, seen)) {
+      std::exception_ptr failure;
+      try {
+        action();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      acted = true;
+      if (failure) {
+        break_it(seen, Status::kAborted);
+        leave(me, arrival);
+        std::rethrow_exception(failure);
+      }
+    } else if (all && acted) {
       // The commit. SUBTLE: a cell is left only after the state has changed, so all of them are
       // held still if this succeeds.
       std::uint64_t old = seen;
@@ -260,6 +291,16 @@ void BarrierWord<Env>::leave(Tag me, Arrival arrival) {
   std::uint64_t mine = cell_of(arrival.generation, me);
   cells()[arrival.index].compare_exchange_strong(mine, cell_of(arrival.generation, Tag()));
   if ((bell_.load() & kBlocked) != 0) ring();
+}
+
+// SUBTLE: who claims in a state that is over meanwhile has claimed nothing, as it looks again; and
+// it has not taken it away from the next generation, whose claim would have changed the cell.
+template <class Env>
+bool BarrierWord<Env>::claim_action(Tag me, std::uint64_t seen) {
+  const std::uint64_t generation = State::unpack(seen).generation;
+  std::uint64_t actor = actor_.load();
+  return generation_of(actor) != generation &&
+         actor_.compare_exchange_strong(actor, cell_of(generation, me)) && state_.load() == seen;
 }
 
 template <class Env>
@@ -352,7 +393,10 @@ Tag BarrierWord<Env>::dead_party(std::uint64_t generation) const {
 template <class Env>
 void BarrierWord<Env>::throw_broken(Status why, std::uint64_t generation) const {
   if (why == Status::kAborted) {
-    throw BrokenBarrierError("this barrier was aborted; reset() makes it as new");
+    throw BrokenBarrierError(generation_of(actor_.load()) == generation
+                                 ? "this barrier's action failed, or it was aborted while it ran; "
+                                   "reset() makes it as new"
+                                 : "this barrier was aborted; reset() makes it as new");
   }
   if (why == Status::kTimedOut) {
     throw BrokenBarrierError(

@@ -9,7 +9,8 @@
 
 namespace brood::detail {
 
-/// A lock in one word of shared memory, {somebody waits, owner died, passing, tag of the holder}.
+/// A lock in one word of shared memory, {somebody waits, owner died, passing, sharing, tag of the
+/// holder}.
 ///
 /// Who may touch it at once: any threads of the family. Not recursive.
 /// Where its bytes live: where it is placed, in memory of the family. Zero bytes are an unlocked
@@ -66,14 +67,16 @@ class LockWord {
   [[nodiscard]] bool held_by_self() const { return holder() == Env::self(); }
 
  private:
-  template <class>
+  template <class, std::uint32_t, std::uint32_t>
   friend class SharedLockWord;
 
   static constexpr std::uint32_t kWaiters = 1U << 31U;
   static constexpr std::uint32_t kOwnerDied = 1U << 30U;
   /// The holder changes nothing that is guarded: its death is no owner's death. See SharedLockWord.
   static constexpr std::uint32_t kPassing = 1U << 29U;
-  static_assert(Tag::kBits <= 29);
+  /// It passes to share the lock with others.
+  static constexpr std::uint32_t kSharing = 1U << 28U;
+  static_assert(Tag::kBits <= 28);
 
   bool lock_slowly(std::uint32_t me, Deadline deadline);
   void unlock_slowly(std::uint32_t keep);
