@@ -78,7 +78,7 @@ constexpr Tag kVictim(1, 1);
 constexpr Tag kSurvivor(2, 1);
 constexpr Tag kWaiter(3, 1);
 constexpr Tag kDead(4, 1);
-constexpr Tag kHelper(5, 1);
+constexpr Tag kHelper(6, 1);
 constexpr Tag kLate(kLateSlot, 1);
 
 using Semaphore = SemaphoreWord<TableEnvironment>;
