@@ -1,5 +1,5 @@
-// Locks, semaphores and events beside what a user would take instead: the C library's, in shared
-// memory, and Python's.
+// Locks, semaphores, events, barriers and conditions beside what a user would take instead: the C
+// library's, in shared memory, and Python's.
 #include <benchmark/benchmark.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -16,10 +16,13 @@
 
 #include <brood/brood.hpp>
 #include <brood/process/family.hpp>
+#include <brood/sync/barrier_word.hpp>
+#include <brood/sync/condition_word.hpp>
 #include <brood/sync/event_word.hpp>
 #include <brood/sync/lock_word.hpp>
 #include <brood/sync/rlock_word.hpp>
 #include <brood/sync/semaphore_word.hpp>
+#include <brood/sync/shared_lock_word.hpp>
 
 #include "support/python_peer.hpp"
 #include "support/ratio.hpp"
@@ -48,6 +51,98 @@ class RobustMutex {
   pthread_mutex_t mutex_;
 };
 
+class RwLock {
+ public:
+  RwLock() {
+    pthread_rwlockattr_t attributes;
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_rwlock_init(&lock_, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+  }
+  void lock() { pthread_rwlock_wrlock(&lock_); }
+  void unlock() { pthread_rwlock_unlock(&lock_); }
+  void lock_shared() { pthread_rwlock_rdlock(&lock_); }
+  void unlock_shared() { pthread_rwlock_unlock(&lock_); }
+
+ private:
+  pthread_rwlock_t lock_;
+};
+
+// A killed waiter wedges it, so each measurement has a new one.
+class PosixBarrier {
+ public:
+  void renew() {
+    pthread_barrierattr_t attributes;
+    pthread_barrierattr_init(&attributes);
+    pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_barrier_init(&barrier_, &attributes, 2);
+    pthread_barrierattr_destroy(&attributes);
+  }
+  void wait() { pthread_barrier_wait(&barrier_); }
+
+ private:
+  pthread_barrier_t barrier_;
+};
+
+class OurBarrier {
+ public:
+  OurBarrier() { BarrierWord<>::format(bytes_, 2); }
+  void renew() { word().reset(); }
+  void wait() { word().arrive_and_wait(); }
+
+ private:
+  BarrierWord<>& word() { return *reinterpret_cast<BarrierWord<>*>(bytes_); }
+  alignas(8) std::byte bytes_[BarrierWord<>::bytes_needed(2)];
+};
+
+// Two take turns under a lock, and each waits for its own.
+class PosixTurns {
+ public:
+  void renew() {
+    pthread_mutexattr_t mutex;
+    pthread_mutexattr_init(&mutex);
+    pthread_mutexattr_setpshared(&mutex, PTHREAD_PROCESS_SHARED);
+    pthread_mutex_init(&mutex_, &mutex);
+    pthread_mutexattr_destroy(&mutex);
+    pthread_condattr_t condition;
+    pthread_condattr_init(&condition);
+    pthread_condattr_setpshared(&condition, PTHREAD_PROCESS_SHARED);
+    pthread_cond_init(&condition_, &condition);
+    pthread_condattr_destroy(&condition);
+    turn_ = 0;
+  }
+  void take(int me) {
+    pthread_mutex_lock(&mutex_);
+    while (turn_ != me) pthread_cond_wait(&condition_, &mutex_);
+    turn_ = 1 - me;
+    pthread_cond_signal(&condition_);
+    pthread_mutex_unlock(&mutex_);
+  }
+
+ private:
+  pthread_mutex_t mutex_;
+  pthread_cond_t condition_;
+  int turn_ = 0;
+};
+
+class OurTurns {
+ public:
+  void renew() { turn_ = 0; }
+  void take(int me) {
+    lock_.lock();
+    condition_.wait_until(lock_, Deadline::never(), [&] { return turn_ == me; });
+    turn_ = 1 - me;
+    condition_.notify(lock_);
+    lock_.unlock();
+  }
+
+ private:
+  LockWord<> lock_;
+  ConditionWord<> condition_;
+  int turn_ = 0;
+};
+
 // Everything that two processes share here.
 struct Shared {
   alignas(128) LockWord<> lock;
@@ -56,6 +151,12 @@ struct Shared {
   alignas(128) RobustMutex mutex;
   alignas(128) sem_t sem;
   alignas(128) std::byte semaphore[SemaphoreWord<>::bytes_needed(1)];
+  alignas(128) SharedLockWord<> shared_lock;
+  alignas(128) RwLock rwlock;
+  alignas(128) OurBarrier barrier;
+  alignas(128) PosixBarrier posix_barrier;
+  alignas(128) OurTurns turns;
+  alignas(128) PosixTurns posix_turns;
   alignas(128) std::atomic<std::uint32_t> stop;
   alignas(128) std::uint64_t guarded;
   alignas(128) std::atomic<std::int64_t> killed_at;
@@ -127,6 +228,42 @@ void contended(benchmark::State& state, Lock& lock) {
     for (;;) short_section(lock);
   });
   for (auto _ : state) short_section(lock);
+}
+
+template <class Lock>
+void look(Lock& lock) {
+  lock.lock_shared();
+  benchmark::DoNotOptimize(shared()->guarded);
+  lock.unlock_shared();
+}
+
+template <class Lock>
+void sharing(benchmark::State& state, Lock& lock) {
+  for (auto _ : state) look(lock);
+}
+template <class Lock>
+void sharing_of_two(benchmark::State& state, Lock& lock) {
+  Relative other([&] {
+    for (;;) look(lock);
+  });
+  for (auto _ : state) look(lock);
+}
+
+template <class Barrier>
+void meeting(benchmark::State& state, Barrier& barrier) {
+  barrier.renew();
+  Relative other([&] {
+    for (;;) barrier.wait();
+  });
+  for (auto _ : state) barrier.wait();
+}
+template <class Turns>
+void taking_turns(benchmark::State& state, Turns& turns) {
+  turns.renew();
+  Relative other([&] {
+    for (;;) turns.take(1);
+  });
+  for (auto _ : state) turns.take(0);
 }
 
 void semaphore_of_ours(benchmark::State& state) {
@@ -201,6 +338,17 @@ int main(int argc, char** argv) {
   add("semaphore", semaphore_of_ours);
   add("sem_t", semaphore_of_posix);
   add("event", event_of_ours);
+  add("shared_lock_shared", [](benchmark::State& s) { sharing(s, shared()->shared_lock); });
+  add("rwlock_shared", [](benchmark::State& s) { sharing(s, shared()->rwlock); });
+  add("shared_lock_shared_of_two",
+      [](benchmark::State& s) { sharing_of_two(s, shared()->shared_lock); });
+  add("rwlock_shared_of_two", [](benchmark::State& s) { sharing_of_two(s, shared()->rwlock); });
+  add("shared_lock_alone", [](benchmark::State& s) { uncontended(s, shared()->shared_lock); });
+  add("rwlock_alone", [](benchmark::State& s) { uncontended(s, shared()->rwlock); });
+  add("barrier", [](benchmark::State& s) { meeting(s, shared()->barrier); });
+  add("posix_barrier", [](benchmark::State& s) { meeting(s, shared()->posix_barrier); });
+  add("condition", [](benchmark::State& s) { taking_turns(s, shared()->turns); });
+  add("posix_condition", [](benchmark::State& s) { taking_turns(s, shared()->posix_turns); });
   const auto add_manual = [](const char* name, auto body) {
     return benchmark::RegisterBenchmark(name, body)->UseManualTime();
   };
@@ -236,6 +384,26 @@ int main(int argc, char** argv) {
                       .beside = "python_event",
                       .target = 3,
                       .judged = bench::Judged::times_as_fast},
+                     {.what = "SharedLock, shared, uncontended, beside pthread_rwlock_t",
+                      .ours = "shared_lock_shared",
+                      .beside = "rwlock_shared",
+                      .target = 1.0},
+                     {.what = "  two processes share it",
+                      .ours = "shared_lock_shared_of_two",
+                      .beside = "rwlock_shared_of_two",
+                      .target = 0.5},
+                     {.what = "  alone, uncontended",
+                      .ours = "shared_lock_alone",
+                      .beside = "rwlock_alone",
+                      .target = 2.0},
+                     {.what = "Barrier of two processes beside pthread_barrier_t",
+                      .ours = "barrier",
+                      .beside = "posix_barrier",
+                      .target = 2.0},
+                     {.what = "Condition, two take turns, beside pthread_cond_t",
+                      .ours = "condition",
+                      .beside = "posix_condition",
+                      .target = 2.0},
                      {.what = "a killed holder until the next has the lock, mean of 100",
                       .ours = "killed_holder",
                       .target = 1,

@@ -149,7 +149,7 @@ class Barrier {
   }
 
   template <class Action>
-  int arrive(detail::Deadline deadline, const Action& action) {
+  int arrive(detail::Deadline deadline, Action&& action) {
     return static_cast<int>(word().arrive_and_wait_until(deadline, action));
   }
   [[nodiscard]] detail::Deadline own_deadline() const {

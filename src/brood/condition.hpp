@@ -35,12 +35,16 @@ concept BasicLockable = requires(L& lock) {
 /// A condition to wait for under a lock, its own RLock or one that it is given. It is a Lockable
 /// itself: to lock it is to lock that lock.
 ///
-///     brood::Condition changed;
-///     brood::Value<int> stock(0);
-///     // one process                              // another
-///     std::scoped_lock guard(changed);            std::scoped_lock guard(changed);
-///     changed.wait([&] { return stock.get() > 0; });   stock.fetch_add(1);
-///     stock.fetch_sub(1);                         changed.notify_one();
+///     void take(brood::Condition changed, brood::Value<int> stock) {
+///       std::scoped_lock guard(changed);
+///       changed.wait([&] { return stock.get() > 0; });
+///       stock.fetch_sub(1);
+///     }
+///     void put(brood::Condition changed, brood::Value<int> stock) {
+///       std::scoped_lock guard(changed);
+///       stock.fetch_add(1);
+///       changed.notify_one();
+///     }
 ///
 /// or, as std::condition_variable_any is used,
 ///
