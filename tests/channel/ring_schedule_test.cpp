@@ -111,17 +111,17 @@ class Trial {
     Trial& trial;
     Tag tag;
     Tag self() const { return tag; }
-    std::uint32_t epoch() const { return trial.epoch_.load(); }
+    std::uint32_t epoch() const { return trial.load_epoch(); }
     bool dead(Tag other) const { return trial.dead_.contains(other.bits()); }
     void clean(const TestRing::Held& held) const { held.slot->kind = kNoMessage; }
     bool grow(const TestRing& ring) const { return trial.area_->grow(ring); }
-    std::uint32_t look() const { return trial.epoch_.load(); }
+    std::uint32_t look() const { return trial.load_epoch(); }
     void sleep(std::uint32_t look, const ScheduledAtom<std::uint32_t>& word,
                std::uint32_t expected) const {
       if (word.load() != expected) return;  // from here to the wait nothing comes in between
       Trial* const t = &trial;
       const auto me = t->sleepers_.insert(t->sleepers_.end(), Sleeper{&word, false});
-      Schedule::wait_until([t, me, look] { return me->woken || t->epoch_raw_ != look; });
+      Schedule::wait_until([t, me, look] { return me->woken || t->epoch_ != look; });
       t->sleepers_.erase(me);
     }
     void nap(unsigned) const { Schedule::yield(); }
@@ -129,6 +129,11 @@ class Trial {
     bool settled() const { return true; }
     bool passed() const { return false; }
   };
+
+  std::uint32_t load_epoch() const {
+    Schedule::point();
+    return epoch_;
+  }
 
   struct Message {
     std::uint32_t producer;
@@ -235,8 +240,8 @@ class Trial {
         if (!still) gone_.insert(message);
       }
       dead_.insert(dead->tag.bits());
-      epoch_raw_ += 1;
-      epoch_.store(epoch_raw_);
+      Schedule::point();
+      ++epoch_;
       if (dead->producer != ~0U) {
         start_producer(dead->producer);
       } else {
@@ -271,8 +276,7 @@ class Trial {
   Choices& choices_;
   std::unique_ptr<RingArea<ScheduledMachine>> area_;
   TestRing ring_;
-  ScheduledAtom<std::uint32_t> epoch_{0};
-  std::uint32_t epoch_raw_ = 0;
+  std::uint32_t epoch_ = 0;
   std::list<Sleeper> sleepers_;
   std::list<Process> processes_;
   std::vector<Process*> died_;

@@ -16,6 +16,7 @@
 #include <brood/pool.hpp>
 #include <brood/process.hpp>
 #include <brood/process/family.hpp>
+#include <brood/shared_memory.hpp>
 
 #include "support/eventually.hpp"
 #include "support/start_methods.hpp"
@@ -117,6 +118,77 @@ TEST_P(FamilyServerTest, TheNextStartMakesANewOne) {
     EXPECT_TRUE(eventually(server_lives));
     EXPECT_NE(server_pid(), first);
   }
+}
+
+/// Of the family's memory, what is in the name of a process.
+std::size_t bytes_of(brood::detail::Tag tag) {
+  std::size_t bytes = 0;
+  const auto use = brood::detail::Heap::measure(brood::detail::Family::require()->segment());
+  for (const auto& [holder, held] : use.held) {
+    if (holder == tag) bytes += held;
+  }
+  return bytes;
+}
+
+/// The fork server and its guardian, stopped first, so that neither sees the other one end.
+void kill_all_watchers() {
+  const auto family = brood::detail::Family::require();
+  std::vector<int> pids;
+  ASSERT_TRUE(eventually([&] {
+    pids.clear();
+    family->registry().for_each([&](brood::detail::Tag tag, const auto&) {
+      const auto& record = family->registry().record(tag);
+      if (record.role == static_cast<std::uint32_t>(brood::detail::Role::watchdog) &&
+          family->registry().alive(tag)) {
+        pids.push_back(record.pid.load());
+      }
+    });
+    return pids.size() == 2;
+  }));
+  for (const int pid : pids) ::kill(pid, SIGSTOP);
+  for (const int pid : pids) {
+    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
+  }
+  for (const int pid : pids) ::kill(pid, SIGKILL);
+  for (const int pid : pids) {
+    ASSERT_TRUE(eventually([&] { return process_ended(pid); }));
+  }
+}
+
+// Nobody watches when it dies, and its parent forgets it before somebody does: what it held is
+// found by its tag.
+TEST_P(FamilyServerTest, WhoDiedUnwatchedHoldsNothing) {
+  const auto hold = [](std::string there, std::string name) {
+    auto& member = *brood::detail::Member::require();
+    member.heap().allocate(1U << 22U);
+    member.heap().allocate(64);
+    member.segment().extents().allocate(1, member.self(), 3);
+    const auto named =
+        brood::SharedMemory::create(10, {.name = name, .lifetime = brood::Lifetime::object});
+    give_sign(there);
+    for (;;) ::pause();
+  };
+  const auto family = brood::detail::Family::require();
+  const std::string name = "brood_test_forgotten_" + std::to_string(::getpid());
+  brood::detail::Tag tag;
+  {
+    Process child(hold, dir_.file("there"), name);
+    child.start();
+    await_sign(dir_.file("there"));
+    tag = family->children().back();
+    ASSERT_GE(bytes_of(tag), 1U << 22U);
+    ASSERT_NO_FATAL_FAILURE(kill_all_watchers());
+    child.kill();
+    child.join();
+  }
+  ASSERT_FALSE(family->registry().word(tag)) << "its record is free again";
+  EXPECT_GE(bytes_of(tag), 1U << 22U) << "nobody was there to clean up";
+  EXPECT_TRUE(sign_given("/dev/shm/" + name));
+
+  Process next({.start_method = StartMethod::forkserver}, [] {});
+  next.start().join();
+  EXPECT_TRUE(eventually([&] { return bytes_of(tag) == 0; }));
+  EXPECT_TRUE(eventually([&] { return !sign_given("/dev/shm/" + name); }));
 }
 
 TEST_P(FamilyServerTest, APoolLosesNothing) {

@@ -254,6 +254,22 @@ class HeapBoard {
     return freed;
   }
 
+  /// Calls `visit(tag)` for each word that says whose a granule or a large block is, the heap's or
+  /// not; with tags of no process too. A look while others work.
+  template <class Visit>
+  void for_each_holder(Visit visit) const noexcept {
+    for (std::size_t g = 0, end = taken_below(); g < end; ++g) {
+      // acquire: pairs with who took it. Only tags of the dead are of interest, who change nothing.
+      const std::uint64_t word = t_.directory[g].load(std::memory_order_acquire);
+      if (word == 0) continue;
+      visit(Tag::from_bits(word));
+      if (group_of(word) != kLarge) continue;
+      // Killed between the two, who freed it for an object is named here only.
+      const std::uint32_t state = t_.states[g * t_.units].load(std::memory_order_acquire);
+      const Tag owner = Tag::from_bits(state);
+      if (state == BlockWord::owned(owner)) visit(owner);
+    }
+  }
   /// Calls `visit(holder, shared, units)` for every granule in use: to whom its units are counted,
   /// and how many of them belong to shared objects. A look while others work.
   template <class Visit>

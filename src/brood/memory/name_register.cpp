@@ -37,6 +37,14 @@ void NameRegister::for_each(Visit visit) const noexcept {
   }
 }
 
+std::vector<Tag> NameRegister::owners() const {
+  std::vector<Tag> owners;
+  for_each([&](const NameEntry&, std::uint64_t word) {
+    owners.push_back(NameWord::unpack(word).owner);
+  });
+  return owners;
+}
+
 // SUBTLE: the loads acquire and the stores in add() release. Who reads something of a later
 // registration sees the word that claimed the entry for it, or a later one, and so reads in vain.
 bool NameRegister::read(const NameEntry& entry, std::uint64_t word,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <brood/memory/tag.hpp>
 #include <brood/platform/named_memory.hpp>
@@ -85,6 +86,8 @@ class NameRegister {
   /// The family is over: takes all names away.
   void unlink_all() noexcept;
 
+  /// Whose names are registered, at this moment; some several times.
+  [[nodiscard]] std::vector<Tag> owners() const;
   /// How many names are registered.
   [[nodiscard]] std::size_t size() const noexcept;
   [[nodiscard]] std::size_t capacity() const noexcept { return count_; }

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <iterator>
+#include <set>
 #include <utility>
 
 #include <brood/errors.hpp>
@@ -70,6 +71,23 @@ Watchdog::Watchdog(Family& family) : family_(family) {
   family.registry().for_each_in_objects([&](Tag tag) {
     if (!family.registry().expected(tag)) pending_.push_back(tag);
   });
+  find_forgotten();
+}
+
+// Those who died while nobody watched, and whose parents have freed their records by now, or noted
+// their ends at least: all that is left of them are their tags, at what they held.
+void Watchdog::find_forgotten() {
+  const Registry& registry = family_.registry();
+  std::set<Tag> found;
+  family_.segment().heap().for_each_holder([&](Tag tag) { found.insert(tag); });
+  for (const Tag tag : family_.segment().names().owners()) found.insert(tag);
+  for (const Tag tag : found) {
+    // NOTE: tags without a generation are no process's: what is nobody's, and what belongs to
+    // objects.
+    if (tag.generation() == 0 || !tag.is_process()) continue;
+    const RecordState state = registry.state(tag);
+    if (state == RecordState::free || state == RecordState::ended) pending_.push_back(tag);
+  }
 }
 
 std::vector<std::uint64_t> Watchdog::wait() {

@@ -47,6 +47,7 @@ class Watchdog {
     int child_pid = 0;  // 0: not this process's to reap
   };
 
+  void find_forgotten();
   void note_end(Tag tag, Watched& watched);
   /// Watches a live member that nobody watches; false when it is not alive any more.
   bool adopt(Tag tag);
