@@ -1,7 +1,6 @@
 // Layer: channel
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -18,9 +17,9 @@
 #include <brood/channel/codec.hpp>
 #include <brood/channel/descriptor_box.hpp>
 #include <brood/channel/message.hpp>
+#include <brood/channel/transport.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/deadline.hpp>
-#include <brood/platform/fork_local_fd.hpp>
 
 namespace brood {
 
@@ -55,11 +54,11 @@ class Connection {
 
   /// Closed.
   Connection() = default;
-  Connection(Connection&& other) noexcept;
-  Connection& operator=(Connection&& other) noexcept;
+  Connection(Connection&& other) noexcept = default;
+  Connection& operator=(Connection&& other) noexcept = default;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
-  ~Connection() { close(); }
+  ~Connection() = default;
 
   /// Sends a value. One with a connection or descriptor in it is moved from: it is at the other end
   /// then, and no more here.
@@ -113,8 +112,8 @@ class Connection {
   }
 
   /// Lets go of this end: the other end's is reached when it has received everything.
-  void close() noexcept;
-  [[nodiscard]] bool closed() const noexcept { return !socket_.valid(); }
+  void close() noexcept { transport_.reset(); }
+  [[nodiscard]] bool closed() const noexcept { return transport_ == nullptr; }
   /// Which directions this end has.
   [[nodiscard]] bool readable() const noexcept { return !closed() && readable_; }
   [[nodiscard]] bool writable() const noexcept { return !closed() && writable_; }
@@ -125,7 +124,7 @@ class Connection {
  private:
   friend struct Pipe;
   friend struct detail::Codec<Connection>;
-  Connection(detail::Fd socket, bool readable, bool writable, std::uint64_t limit);
+  Connection(std::unique_ptr<detail::Transport> transport, bool readable, bool writable);
 
   template <class T>
   bool send_until(T&& value, detail::Deadline deadline) {
@@ -136,7 +135,7 @@ class Connection {
                   "std::move(value)");
     require_writable();
     detail::DescriptorOutbox outbox;
-    detail::MessageSink sink(true);
+    detail::MessageSink sink(transport_->passes_descriptors());
     sink.set_outbox(&outbox);
     detail::encode(sink, value);
     if (!send_encoded(sink, outbox, deadline)) return false;
@@ -153,10 +152,11 @@ class Connection {
     detail::ByteSource source(encoded(*message), &inbox);
     std::optional<T> value(detail::decode<T>(source));
     if (source.remaining() != 0) source.throw_corrupt("the end of a message");
-    recycle(*message);
+    transport_->recycle(*message);
     return value;
   }
 
+  void require_open() const;
   void require_readable() const;
   void require_writable() const;
   [[nodiscard]] bool poll_until(detail::Deadline deadline) const;
@@ -171,13 +171,10 @@ class Connection {
                                                    detail::Deadline deadline);
   /// The bytes of a value. Throws DecodeError if the message is none.
   static std::span<const std::byte> encoded(detail::Incoming& message);
-  void recycle(detail::Incoming& message);
 
-  detail::ForkLocalFd socket_;
+  std::unique_ptr<detail::Transport> transport_;  // none: closed
   bool readable_ = false;
   bool writable_ = false;
-  std::uint64_t limit_ = kNoLimit;
-  std::atomic<std::byte*> spare_ = nullptr;  // a buffer that nobody uses; whoever takes it owns it
 };
 
 struct PipeOptions {
