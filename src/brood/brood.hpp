@@ -3,6 +3,7 @@
 #pragma once
 
 #include <brood/array.hpp>
+#include <brood/authkey.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
 #include <brood/connection.hpp>
