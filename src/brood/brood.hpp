@@ -2,10 +2,12 @@
 // All of Brood.
 #pragma once
 
+#include <brood/address.hpp>
 #include <brood/array.hpp>
 #include <brood/authkey.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
+#include <brood/connect.hpp>
 #include <brood/connection.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/descriptor.hpp>
@@ -15,6 +17,7 @@
 #include <brood/guarded.hpp>
 #include <brood/joinable_queue.hpp>
 #include <brood/lease.hpp>
+#include <brood/listener.hpp>
 #include <brood/lock.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>

@@ -23,6 +23,9 @@
 
 namespace brood {
 
+struct Address;
+struct ConnectOptions;
+
 /// One end of a connection between two processes, or two threads: values and bytes go in as
 /// messages and come out at the other end, whole and in order.
 ///
@@ -123,6 +126,8 @@ class Connection {
 
  private:
   friend struct Pipe;
+  friend class Listener;
+  friend Connection connect(const Address& address, const ConnectOptions& options);
   friend struct detail::Codec<Connection>;
   Connection(std::unique_ptr<detail::Transport> transport, bool readable, bool writable);
 
