@@ -47,7 +47,7 @@ class TlsSession {
   /// So much goes into one record.
   static constexpr std::size_t kMostInRecord = 16384;
   /// After so many another key is used: AES-GCM is good for some millions.
-  static constexpr std::uint64_t kRecordsPerKey = std::uint64_t{1} << 18U;
+  static constexpr std::uint64_t kRecordsPerKey = std::uint64_t{1} << 16U;
 
   explicit TlsSession(std::shared_ptr<const TlsContext> context);
 
