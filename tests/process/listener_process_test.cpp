@@ -103,6 +103,43 @@ TEST_P(ListenerProcessTest, AChildListensAndItsDeathIsSeenAtOnce) {
   child.join();
 }
 
+void listen_at(const std::string& path) {
+  const Listener listener{Address::path(path)};
+  testing::give_sign(path + ".sign");
+  for (;;) ::pause();
+}
+
+TEST_P(ListenerProcessTest, AKilledOnesPathIsTakenAwayUnlessItIsAnothersByNow) {
+  const TempDir dir;
+  const std::string path = dir.file("socket");
+  for (const bool replaced : {false, true}) {
+    Process child({.daemon = true}, listen_at, path);
+    child.start();
+    testing::await_sign(path + ".sign");
+    std::optional<Listener> other;
+    if (replaced) {
+      std::filesystem::remove(path);
+      other.emplace(Address::path(path));
+    }
+    child.kill();
+    child.join();
+    if (replaced) {
+      // Seen when the family has taken note of the death of somebody who died later.
+      const std::string later = dir.file("later");
+      Process next({.daemon = true}, listen_at, later);
+      next.start();
+      testing::await_sign(later + ".sign");
+      next.kill();
+      next.join();
+      EXPECT_TRUE(testing::eventually([&] { return !std::filesystem::exists(later); }));
+      EXPECT_TRUE(std::filesystem::exists(path));
+    } else {
+      EXPECT_TRUE(testing::eventually([&] { return !std::filesystem::exists(path); }));
+      std::filesystem::remove(path + ".sign");
+    }
+  }
+}
+
 TEST_P(ListenerProcessTest, AChildKeepsNoListenerAndNoConnectionOfItsParentOpen) {
   const TempDir dir;
   const std::string path = dir.file("socket");

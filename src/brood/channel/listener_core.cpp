@@ -38,9 +38,10 @@ ListenerCore::ListenerCore(const Address& address, ListenOptions options)
   }
   listen();
   try {
+    register_path();
     poller_.add(socket_.get(), kListeningKey);
   } catch (...) {
-    if (file_) unlink_socket_if(address_.name, *file_);
+    take_path_away();
     throw;
   }
 }
@@ -65,11 +66,25 @@ void ListenerCore::listen() {
   socket_ = ForkLocalFd(std::move(made.socket));
 }
 
+/// So that whoever cleans up after a killed member, or after the family, takes the path away.
+void ListenerCore::register_path() {
+  member_ = Member::current();
+  if (!file_ || !member_) return;
+  member_->ensure_watched();
+  NameRegister& names = member_->segment().names();
+  registration_ = names.add(member_->self(), address_.name, *file_, true);
+  names.confirm(registration_);
+}
+
+void ListenerCore::take_path_away() noexcept {
+  if (!file_ || current_pid() != maker_) return;
+  unlink_socket_if(address_.name, *file_);
+  if (member_) member_->segment().names().remove(registration_);
+}
+
 // SUBTLE: the name first, while the socket is open: until then no other Listener takes the path for
 // a dead one's, and what is taken away is ours.
-ListenerCore::~ListenerCore() {
-  if (file_ && current_pid() == maker_) unlink_socket_if(address_.name, *file_);
-}
+ListenerCore::~ListenerCore() { take_path_away(); }
 
 Peer ListenerCore::peer_of(int socket) const {
   if (address_.kind == Address::Kind::tcp) {

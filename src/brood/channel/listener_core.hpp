@@ -11,6 +11,8 @@
 #include <brood/channel/tls_handshake.hpp>
 #include <brood/channel/transport.hpp>
 #include <brood/listener.hpp>
+#include <brood/memory/member.hpp>
+#include <brood/memory/name_register.hpp>
 #include <brood/platform/deadline.hpp>
 #include <brood/platform/fork_local_fd.hpp>
 #include <brood/platform/named_memory.hpp>
@@ -47,6 +49,8 @@ class ListenerCore {
   using AllPending = std::map<std::uint64_t, Pending>;
 
   void listen();
+  void register_path();
+  void take_path_away() noexcept;
   std::unique_ptr<Transport> admit();
   std::unique_ptr<Transport> advance(std::uint64_t key);
   void refuse(AllPending::iterator which, Reason reason, std::string text);
@@ -59,6 +63,8 @@ class ListenerCore {
   int maker_;  // the process
   ForkLocalFd socket_;
   std::optional<FileIdentity> file_;
+  std::shared_ptr<Member> member_;  // whose register has the path
+  NameRegister::Registration registration_;
   std::shared_ptr<const TlsContext> tls_;  // none: packets
   Poller poller_;
   AllPending pending_;

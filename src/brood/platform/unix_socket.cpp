@@ -50,16 +50,10 @@ Fd new_socket(int type) {
   return Fd(check(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0), "socket", "AF_UNIX"));
 }
 
-std::optional<FileIdentity> socket_file(const std::string& path) {
-  struct stat info {};
-  if (::lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return std::nullopt;
-  return FileIdentity{.device = info.st_dev, .inode = info.st_ino};
-}
-
 /// Whether nobody has the socket of this path open any more. A socket of a kind that nobody listens
 /// with is refused in another way while one is open, and its owner does not notice.
 bool is_left_behind(const std::string& path, const Name& address) {
-  if (!socket_file(path)) return false;
+  if (!find_socket(path)) return false;
   const Fd probe = new_socket(SOCK_DGRAM);
   return ::connect(probe.get(), address.get(), address.size) != 0 && errno == ECONNREFUSED;
 }
@@ -110,17 +104,19 @@ ListeningUnix listen_unix(const UnixName& name, SocketKind kind, int backlog) {
     if (is_left_behind(name.name, address)) ::unlink(name.name.c_str());
     check(::bind(fd, address.get(), address.size), "bind", "{}", describe(name));
   }
-  if (!name.abstract) made.file = socket_file(name.name);
+  if (!name.abstract) made.file = find_socket(name.name);
   check(::listen(fd, backlog), "listen", "{}", describe(name));
   return made;
 }
 
+std::optional<FileIdentity> find_socket(const std::string& path) noexcept {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return std::nullopt;
+  return FileIdentity{.device = info.st_dev, .inode = info.st_ino};
+}
+
 void unlink_socket_if(const std::string& path, const FileIdentity& file) noexcept {
-  try {
-    if (socket_file(path) == file) ::unlink(path.c_str());
-  } catch (const std::exception& e) {
-    static_cast<void>(e);  // without memory, as after a kill: the next one replaces it
-  }
+  if (find_socket(path) == file) ::unlink(path.c_str());
 }
 
 Fd connect_unix(const UnixName& name, SocketKind kind, Deadline deadline) {

@@ -31,7 +31,9 @@ struct ListeningUnix {
 /// something else.
 ListeningUnix listen_unix(const UnixName& name, SocketKind kind, int backlog);
 
-/// Takes the name of a socket away if it is still that file's.
+/// Which socket has the path; none if it is something else, or nothing.
+std::optional<FileIdentity> find_socket(const std::string& path) noexcept;
+/// Takes the path of a socket away if it is still that file's.
 void unlink_socket_if(const std::string& path, const FileIdentity& file) noexcept;
 
 /// Waits while the other's queue is full. Throws TimeoutError at the deadline; SystemError: ENOENT,
