@@ -27,6 +27,11 @@ std::optional<Connection> Listener::accept_until(detail::Deadline deadline) {
   return Connection(std::move(transport), true, true);
 }
 
+Connection Listener::accept() {
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): nothing comes only after a deadline
+  return accept_until(detail::Deadline::never()).value();
+}
+
 const Peer& Listener::last_accepted() const { return core().last_accepted(); }
 const Address& Listener::address() const { return core().address(); }
 std::uint64_t Listener::refused() const { return core().refused(); }

@@ -75,7 +75,8 @@ struct ListenOptions {
 /// dies, those who wait to be accepted see the end; connections that were accepted live on. Its
 /// name is gone, but for a path: the next Listener there replaces the dead one's file. A path is
 /// taken away by the destructor, if it is still this one's. In a child made by StartMethod::fork it
-/// listens no more.
+/// listens no more. Memory ordering: what happened before connect() is visible after the accept()
+/// that returned its connection.
 ///
 /// Errors: SystemError when it cannot listen there, EADDRINUSE for one; ArgumentError for an
 /// impossible address or limit; StateError when it is closed; TimeoutError never: a deadline that
@@ -92,7 +93,7 @@ class Listener {
   ~Listener();
 
   /// The next peer that is let in.
-  Connection accept() { return std::move(*accept_until(detail::Deadline::never())); }
+  Connection accept();
   template <class Rep, class Period>
   [[nodiscard]] std::optional<Connection> try_accept_for(
       std::chrono::duration<Rep, Period> timeout) {

@@ -1,6 +1,7 @@
 #include <brood/channel/frame_parser.hpp>
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -91,6 +92,7 @@ void FrameParser::begin_message() {
 }
 
 void FrameParser::take_payload(std::span<const std::byte> bytes) {
+  assert(message_);  // the header comes first, and `more` is refused without one
   if (bytes.size() > message_->length - come_) refuse("more bytes than a message is said to have");
   come_ += bytes.size();
   if (dropping_) return;
