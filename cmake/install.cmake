@@ -24,6 +24,12 @@ set(brood_pc_dir "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig")
 foreach(dir PREFIX FULL_LIBDIR FULL_INCLUDEDIR)
   file(RELATIVE_PATH brood_pc_${dir} "${brood_pc_dir}" "${CMAKE_INSTALL_${dir}}")
 endforeach()
+# Who links a static library links what is behind it, too, and `pkg-config --libs` must say so.
+if(BUILD_SHARED_LIBS)
+  set(brood_pc_static_requires "")
+else()
+  set(brood_pc_static_requires ", openssl >= 3")
+endif()
 configure_file(cmake/brood.pc.in brood.pc @ONLY)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/brood.pc"
         DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

@@ -20,8 +20,10 @@ SYSTEM_HEADER = re.compile(
 )
 # <cxxabi.h> is the compiler's, not the system's: whoever moves exceptions needs it.
 NOT_SYSTEM = {"cxxabi.h"}
-THIRD_PARTY = re.compile(r"^(cereal|boost)/")
+THIRD_PARTY = re.compile(r"^(cereal|boost|openssl)/")
 THIRD_PARTY_LAYER = "channel"
+# Who uses the library need not have these: they are in no header.
+SOURCES_ONLY = re.compile(r"^openssl/")
 
 SYSTEM_CALL = r"\bsyscall\s*\(|\b(?:FUTEX|SYS)_[A-Za-z_]+\b|\btimespec\b"
 # A call into the C library by its full name; of that, moving bytes about is not Linux.
@@ -137,6 +139,8 @@ def check_outside_includes(source, layer, report):
             report.add(source.name, line, f"<{target}> is for platform alone; wrap it there")
         if THIRD_PARTY.match(target) and layer != THIRD_PARTY_LAYER:
             report.add(source.name, line, f"<{target}> is for {THIRD_PARTY_LAYER} alone")
+        if SOURCES_ONLY.match(target) and source.is_header:
+            report.add(source.name, line, f"<{target}> must not be in a header")
 
 
 def check_calls(source, layer, report):

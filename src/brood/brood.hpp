@@ -2,11 +2,14 @@
 // All of Brood.
 #pragma once
 
+#include <brood/address.hpp>
 #include <brood/array.hpp>
+#include <brood/authkey.hpp>
 #include <brood/barrier.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
 #include <brood/condition.hpp>
+#include <brood/connect.hpp>
 #include <brood/connection.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/descriptor.hpp>
@@ -16,6 +19,7 @@
 #include <brood/guarded.hpp>
 #include <brood/joinable_queue.hpp>
 #include <brood/lease.hpp>
+#include <brood/listener.hpp>
 #include <brood/lock.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>

@@ -1,7 +1,6 @@
 // Layer: channel
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -18,11 +17,14 @@
 #include <brood/channel/codec.hpp>
 #include <brood/channel/descriptor_box.hpp>
 #include <brood/channel/message.hpp>
+#include <brood/channel/transport.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/deadline.hpp>
-#include <brood/platform/fork_local_fd.hpp>
 
 namespace brood {
+
+struct Address;
+struct ConnectOptions;
 
 /// One end of a connection between two processes, or two threads: values and bytes go in as
 /// messages and come out at the other end, whole and in order.
@@ -31,13 +33,15 @@ namespace brood {
 ///     pipe.first.send(std::map<std::string, int>{{"one", 1}});
 ///     auto map = pipe.second.recv<std::map<std::string, int>>();
 ///
-/// Who may use it at once: any number of threads may send and receive; each message is sent by one
-/// system call and received by one, so those of several senders do not mix. Moving, closing and
-/// destroying it is for one thread, while no other uses it.
+/// Who may use it at once: any number of threads may send and receive; messages of several senders
+/// do not mix, and each is received once. Moving, closing and destroying it is for one thread, while
+/// no other uses it.
 ///
 /// Where its bytes live: in the kernel, and large messages in memory files without a name, of which
 /// no more than a few are on their way (then senders wait). Nothing is buffered in this object, so
-/// descriptor() is readable exactly while there is a message, or the end.
+/// descriptor() is readable exactly while there is a message, or the end. One that is encrypted (see
+/// Listener) has messages that are coming in private memory; its descriptor() may be readable for
+/// the beginning of one, too.
 ///
 /// When a holder dies: what it had sent is delivered, then recv() throws EndOfStream, at once. A
 /// message that was not sent to its end was not sent. Sending to it throws EndOfStream; no signal
@@ -55,11 +59,11 @@ class Connection {
 
   /// Closed.
   Connection() = default;
-  Connection(Connection&& other) noexcept;
-  Connection& operator=(Connection&& other) noexcept;
+  Connection(Connection&& other) noexcept = default;
+  Connection& operator=(Connection&& other) noexcept = default;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
-  ~Connection() { close(); }
+  ~Connection() = default;
 
   /// Sends a value. One with a connection or descriptor in it is moved from: it is at the other end
   /// then, and no more here.
@@ -113,8 +117,8 @@ class Connection {
   }
 
   /// Lets go of this end: the other end's is reached when it has received everything.
-  void close() noexcept;
-  [[nodiscard]] bool closed() const noexcept { return !socket_.valid(); }
+  void close() noexcept { transport_.reset(); }
+  [[nodiscard]] bool closed() const noexcept { return transport_ == nullptr; }
   /// Which directions this end has.
   [[nodiscard]] bool readable() const noexcept { return !closed() && readable_; }
   [[nodiscard]] bool writable() const noexcept { return !closed() && writable_; }
@@ -124,8 +128,10 @@ class Connection {
 
  private:
   friend struct Pipe;
+  friend class Listener;
+  friend Connection connect(const Address& address, const ConnectOptions& options);
   friend struct detail::Codec<Connection>;
-  Connection(detail::Fd socket, bool readable, bool writable, std::uint64_t limit);
+  Connection(std::unique_ptr<detail::Transport> transport, bool readable, bool writable);
 
   template <class T>
   bool send_until(T&& value, detail::Deadline deadline) {
@@ -136,7 +142,7 @@ class Connection {
                   "std::move(value)");
     require_writable();
     detail::DescriptorOutbox outbox;
-    detail::MessageSink sink(true);
+    detail::MessageSink sink(transport_->passes_descriptors());
     sink.set_outbox(&outbox);
     detail::encode(sink, value);
     if (!send_encoded(sink, outbox, deadline)) return false;
@@ -153,10 +159,11 @@ class Connection {
     detail::ByteSource source(encoded(*message), &inbox);
     std::optional<T> value(detail::decode<T>(source));
     if (source.remaining() != 0) source.throw_corrupt("the end of a message");
-    recycle(*message);
+    transport_->recycle(*message);
     return value;
   }
 
+  void require_open() const;
   void require_readable() const;
   void require_writable() const;
   [[nodiscard]] bool poll_until(detail::Deadline deadline) const;
@@ -171,13 +178,10 @@ class Connection {
                                                    detail::Deadline deadline);
   /// The bytes of a value. Throws DecodeError if the message is none.
   static std::span<const std::byte> encoded(detail::Incoming& message);
-  void recycle(detail::Incoming& message);
 
-  detail::ForkLocalFd socket_;
+  std::unique_ptr<detail::Transport> transport_;  // none: closed
   bool readable_ = false;
   bool writable_ = false;
-  std::uint64_t limit_ = kNoLimit;
-  std::atomic<std::byte*> spare_ = nullptr;  // a buffer that nobody uses; whoever takes it owns it
 };
 
 struct PipeOptions {

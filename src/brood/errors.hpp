@@ -129,8 +129,8 @@ class MessageTooLarge : public Error {
   using Error::Error;
 };
 
-/// The other side of a connection could not prove that it has the same authkey, or did not do so in
-/// time: a stranger, another key, garbage.
+/// The other side of a connection could not prove that it may talk to this one: another authkey or
+/// none, another user, a program that is none of Brood's.
 class AuthenticationError : public Error {
  public:
   using Error::Error;

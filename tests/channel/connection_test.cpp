@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -15,8 +16,11 @@
 #include <thread>
 #include <vector>
 
+#include <brood/channel/tls_session.hpp>
 #include <brood/descriptor.hpp>
+#include <brood/wait.hpp>
 
+#include "channel/carriers.hpp"
 #include "support/forked.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
@@ -25,6 +29,7 @@ namespace brood::detail {
 namespace {
 
 using namespace std::chrono_literals;
+using brood::testing::EveryCarrier;
 using brood::testing::Forked;
 using brood::testing::SingleStep;
 
@@ -32,8 +37,11 @@ std::string text_of(const std::vector<std::byte>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-TEST(Connection, ValuesArriveInOrderBothWays) {  // [test_connection]
-  Pipe pipe;
+class ConnectionTest : public EveryCarrier {};
+BROOD_OVER_EVERY_CARRIER(ConnectionTest);
+
+TEST_P(ConnectionTest, ValuesArriveInOrderBothWays) {  // [test_connection]
+  auto pipe = ends();
   const std::map<std::string, std::vector<int>> map{{"a", {1, 2}}, {"b", {}}};
   pipe.first.send(map);
   pipe.first.send(7);
@@ -43,9 +51,9 @@ TEST(Connection, ValuesArriveInOrderBothWays) {  // [test_connection]
   EXPECT_EQ(pipe.first.recv<std::string>(), "back");
 }
 
-TEST(Connection, BytesStayMessagesEvenEmptyOnes) {  // [test_strings, test_dont_merge,
-                                                    //  test_empty_string]
-  Pipe pipe;
+TEST_P(ConnectionTest, BytesStayMessagesEvenEmptyOnes) {  // [test_strings, test_dont_merge,
+                                                          //  test_empty_string]
+  auto pipe = ends();
   EXPECT_FALSE(pipe.second.poll());
   for (const char* text : {"a", "", "bc", "", ""}) pipe.first.send_bytes(std::string_view(text));
   for (const char* text : {"a", "", "bc", "", ""}) {
@@ -58,24 +66,45 @@ TEST(Connection, BytesStayMessagesEvenEmptyOnes) {  // [test_strings, test_dont_
   EXPECT_FALSE(pipe.second.poll(5ms));
 }
 
-TEST(Connection, MessagesOfEverySizeArrive) {  // [test_connection]: 16 MB
-  Pipe pipe;
-  for (const std::size_t size :
-       {std::size_t{0}, std::size_t{511}, std::size_t{512}, kMostBehind - 100, kMostBehind,
-        kMostBehind + 1, std::size_t{1} << 20U, std::size_t{16} << 20U}) {
-    std::vector<std::uint8_t> sent(size);
-    for (std::size_t i = 0; i < size; ++i) sent[i] = static_cast<std::uint8_t>(i * 7 + size);
-    pipe.first.send(sent);
-    pipe.first.send_bytes(std::as_bytes(std::span(sent)));
-    EXPECT_EQ(pipe.second.recv<std::vector<std::uint8_t>>(), sent) << size;
-    const std::vector<std::byte> bytes = pipe.second.recv_bytes();
-    ASSERT_EQ(bytes.size(), size);
-    EXPECT_TRUE(size == 0 || std::memcmp(bytes.data(), sent.data(), size) == 0);
-  }
+TEST_P(ConnectionTest, MessagesOfEverySizeArrive) {  // [test_connection]: 16 MB
+  auto pipe = ends();
+  const std::size_t record = TlsSession::kMostInRecord;
+  std::vector<std::size_t> sizes{0,
+                                 511,
+                                 512,
+                                 record - 24,
+                                 record - 23,
+                                 2 * record,
+                                 kMostBehind - 100,
+                                 kMostBehind,
+                                 kMostBehind + 1,
+                                 std::size_t{1} << 20U,
+                                 std::size_t{16} << 20U};
+  const auto make = [](std::size_t size) {
+    std::vector<std::uint8_t> made(size);
+    for (std::size_t i = 0; i < size; ++i) made[i] = static_cast<std::uint8_t>(i * 7 + size);
+    return made;
+  };
   // Many parts that outgrow every place where a message is made.
   const std::vector<std::string> parts(20'000, std::string(40, 'x'));
-  pipe.first.send(parts);
+  std::thread sending([&] {
+    for (const std::size_t size : sizes) {
+      const std::vector<std::uint8_t> sent = make(size);
+      pipe.first.send(sent);
+      pipe.first.send_bytes(std::as_bytes(std::span(sent)));
+    }
+    pipe.first.send(parts);
+  });
+  for (const std::size_t size : sizes) {
+    const std::vector<std::uint8_t> sent = make(size);
+    EXPECT_EQ(pipe.second.recv<std::vector<std::uint8_t>>(), sent) << size;
+    const std::vector<std::byte> bytes = pipe.second.recv_bytes();
+    EXPECT_EQ(bytes.size(), size);
+    EXPECT_TRUE(size == 0 || bytes.size() != size ||
+                std::memcmp(bytes.data(), sent.data(), size) == 0);
+  }
   EXPECT_EQ(pipe.second.recv<std::vector<std::string>>(), parts);
+  sending.join();
 }
 
 TEST(Connection, AFewLargeMessagesAreOnTheirWayThenTheSenderWaits) {
@@ -89,8 +118,8 @@ TEST(Connection, AFewLargeMessagesAreOnTheirWayThenTheSenderWaits) {
   EXPECT_FALSE(pipe.second.try_recv_bytes_for(0ms)) << "what was not sent in time is not there";
 }
 
-TEST(Connection, ReceivesIntoABuffer) {  // [test_connection]
-  Pipe pipe;
+TEST_P(ConnectionTest, ReceivesIntoABuffer) {  // [test_connection]
+  auto pipe = ends();
   std::array<std::byte, 4> buffer{};
   pipe.first.send_bytes("abc");
   EXPECT_EQ(pipe.second.recv_bytes_into(buffer), 3U);
@@ -110,8 +139,113 @@ TEST(Connection, ReceivesIntoABuffer) {  // [test_connection]
   EXPECT_EQ(room[large.size() - 1], std::byte{9});
 }
 
-TEST(Connection, TooLargeMessagesAreRefusedAtBothEndsAndNothingBreaks) {  // [test_sendbytes]
-  Pipe pipe({.max_message_bytes = 100});
+TEST_P(ConnectionTest, WhatIsTooLargeForTheReceiverIsGoneAndTheNextMessageIsFine) {
+  auto pipe = ends({.first = 100});
+  if (GetParam() == testing::Carrier::pipe) return;  // one limit for both ends, see below
+  std::thread sending([&] {
+    pipe.second.send_bytes(std::string(5'000'000, 'x'));
+    pipe.second.send(5);
+  });
+  EXPECT_THROW(pipe.first.recv_bytes(), MessageTooLarge);
+  EXPECT_EQ(pipe.first.recv<int>(), 5);
+  sending.join();
+}
+
+TEST_P(ConnectionTest, WhatIsNotOfTheTypeAskedForIsAnErrorAndTheNextMessageIsFine) {
+  auto pipe = ends();
+  pipe.first.send_bytes("bytes");
+  EXPECT_THROW(pipe.second.recv<int>(), DecodeError);
+  pipe.first.send(1);
+  EXPECT_THROW(pipe.second.recv<std::uint64_t>(), DecodeError);
+  pipe.first.send(3);
+  EXPECT_EQ(pipe.second.recv<int>(), 3);
+}
+
+TEST_P(ConnectionTest, WhatWasNotSentInTimeDoesNotArrive) {
+  auto pipe = ends();
+  const std::vector<std::byte> large(std::size_t{8} << 20U, std::byte{1});
+  int sent = 0;
+  while (pipe.first.try_send_bytes_for(large, 1ms)) ++sent;
+  EXPECT_FALSE(pipe.first.try_send_bytes_for(large, 0ms));
+  std::thread receiving([&] {
+    for (int i = 0; i < sent; ++i) EXPECT_EQ(pipe.second.recv_bytes().size(), large.size());
+    EXPECT_EQ(pipe.second.recv<std::string>(), "behind") << "and nothing between";
+    EXPECT_FALSE(pipe.second.try_recv_bytes_for(0ms));
+  });
+  pipe.first.send(std::string("behind"));
+  receiving.join();
+}
+
+TEST_P(ConnectionTest, TheDescriptorIsReadableWhileThereIsAMessageOrTheEnd) {  // [test_issue16955]
+  auto pipe = ends();
+  EXPECT_TRUE(wait({pipe.second}, 0ms).empty());
+  for (int i = 0; i < 3; ++i) pipe.first.send(i);
+  EXPECT_TRUE(pipe.second.poll(10s));
+  for (int i = 0; i < 3; ++i) {
+    // All three may have been taken from the socket with the first.
+    EXPECT_EQ(wait({pipe.second}, 10s).size(), 1U);
+    EXPECT_EQ(pipe.second.recv<int>(), i);
+  }
+  EXPECT_TRUE(wait({pipe.second}, 0ms).empty());
+  pipe.first.close();
+  EXPECT_EQ(wait({pipe.second}, 10s).size(), 1U);
+  EXPECT_TRUE(pipe.second.poll());
+  EXPECT_EQ(wait({pipe.second}, 10s).size(), 1U) << "the end stays";
+  EXPECT_THROW(pipe.second.recv<int>(), EndOfStream);
+  EXPECT_EQ(wait({pipe.second}, 10s).size(), 1U);
+}
+
+TEST_P(ConnectionTest, ManyMayReceiveAtOnceAndEachMessageGoesToOne) {
+  auto pipe = ends();
+  constexpr int kMessages = 600;
+  std::array<std::vector<int>, 3> got;
+  std::vector<std::thread> receivers;
+  for (auto& mine : got) {
+    receivers.emplace_back([&] {
+      try {
+        for (;;) {
+          if (const auto number = pipe.second.try_recv_for<int>(20s)) mine.push_back(*number);
+        }
+      } catch (const EndOfStream&) {
+        return;
+      }
+    });
+  }
+  for (int i = 0; i < kMessages; ++i) pipe.first.send(i);
+  pipe.first.close();
+  for (std::thread& receiver : receivers) receiver.join();
+  std::vector<int> all;
+  for (const auto& mine : got) {
+    EXPECT_TRUE(std::is_sorted(mine.begin(), mine.end()));
+    all.insert(all.end(), mine.begin(), mine.end());
+  }
+  std::sort(all.begin(), all.end());
+  ASSERT_EQ(all.size(), static_cast<std::size_t>(kMessages));
+  for (int i = 0; i < kMessages; ++i) EXPECT_EQ(all[static_cast<std::size_t>(i)], i);
+}
+
+TEST_P(ConnectionTest, DescriptorsGoWhereTheKernelCarriesThem) {
+  auto pipe = ends();
+  Descriptor file = Descriptor::copy_of(2);
+  Pipe other;
+  if (!encrypted()) {
+    pipe.first.send(std::move(file));
+    EXPECT_TRUE(pipe.second.recv<Descriptor>().valid());
+    other.first.send(std::move(pipe.first));
+    auto arrived = other.second.recv<Connection>();
+    arrived.send(1);
+    EXPECT_EQ(pipe.second.recv<int>(), 1);
+    return;
+  }
+  EXPECT_THROW(pipe.first.send(std::move(file)), StateError);
+  EXPECT_TRUE(file.valid()) << "it was not sent";  // NOLINT(bugprone-use-after-move)
+  EXPECT_THROW(other.first.send(std::move(pipe.first)), StateError);
+  pipe.first.send(1);  // NOLINT(bugprone-use-after-move)
+  EXPECT_EQ(pipe.second.recv<int>(), 1);
+}
+
+TEST_P(ConnectionTest, TooLargeMessagesAreRefusedAtBothEndsAndNothingBreaks) {  // [test_sendbytes]
+  auto pipe = ends({.first = 100, .second = 100});
   EXPECT_THROW(pipe.first.send_bytes(std::string(101, 'x')), MessageTooLarge);
   pipe.first.send_bytes(std::string(100, 'x'));
   EXPECT_THROW(pipe.second.recv_bytes(99), MessageTooLarge);
@@ -132,8 +266,8 @@ TEST(Connection, OneWayEndsRefuseTheOtherDirection) {  // [test_duplex_false]
   EXPECT_THROW(static_cast<void>(pipe.second.poll()), StateError);
 }
 
-TEST(Connection, AClosedOneSaysSo) {  // [test_context, test_invalid_handles]
-  Pipe pipe;
+TEST_P(ConnectionTest, AClosedOneSaysSo) {  // [test_context, test_invalid_handles]
+  auto pipe = ends();
   Connection moved = std::move(pipe.first);
   EXPECT_TRUE(pipe.first.closed());  // NOLINT(bugprone-use-after-move)
   EXPECT_THROW(pipe.first.send(1), StateError);
@@ -144,8 +278,8 @@ TEST(Connection, AClosedOneSaysSo) {  // [test_context, test_invalid_handles]
   EXPECT_THROW(static_cast<void>(moved.poll()), StateError);
 }
 
-TEST(Connection, AfterTheOtherEndIsClosedWhatItSentComesThenTheEnd) {
-  Pipe pipe;
+TEST_P(ConnectionTest, AfterTheOtherEndIsClosedWhatItSentComesThenTheEnd) {
+  auto pipe = ends();
   pipe.first.send(1);
   pipe.second.send(9);  // never read: the kernel tells of it with a reset
   pipe.first.close();
@@ -210,8 +344,8 @@ TEST(Connection, ConnectionsAndDescriptorsGoThroughConnections) {  // [test_fd_t
   EXPECT_THROW(other.second.recv<int>(), EndOfStream);
 }
 
-TEST(Connection, OneSenderAndOneReceiverMayWorkAtOnceInAnEndAndSendersDoNotMix) {
-  Pipe pipe;
+TEST_P(ConnectionTest, OneSenderAndOneReceiverMayWorkAtOnceInAnEndAndSendersDoNotMix) {
+  auto pipe = ends();
   constexpr int kEach = 300;
   const auto send_all = [&](int who) {
     for (int i = 0; i < kEach; ++i) {

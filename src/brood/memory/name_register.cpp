@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <optional>
 
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
 #include <brood/platform/memory_file.hpp>
+#include <brood/platform/unix_socket.hpp>
 
 namespace brood::detail {
 namespace {
@@ -18,6 +20,20 @@ bool free_word(std::atomic<std::uint64_t>& word, std::uint64_t expected) noexcep
   next.dies_with_owner = false;
   next.owner = Tag();
   return word.compare_exchange_strong(expected, next.pack());
+}
+
+bool is_socket(const std::string& name) { return name.starts_with('/'); }
+
+std::optional<FileIdentity> find(const std::string& name) {
+  return is_socket(name) ? find_socket(name) : find_memory(name);
+}
+
+void unlink_if(const std::string& name, FileIdentity identity) {
+  if (is_socket(name)) {
+    unlink_socket_if(name, identity);
+  } else {
+    unlink_memory_if(name, identity);
+  }
 }
 
 }  // namespace
@@ -96,7 +112,8 @@ NameRegister::Registration NameRegister::add(Tag owner, std::string_view name,
     if (!reclaim()) break;
   }
   throw SharedMemoryFull(fmt::format(
-      "the family has {} names in /dev/shm already, which is the most: unlink some", count_));
+      "the family has {} names already, in /dev/shm and of sockets, which is the most: unlink some",
+      count_));
 }
 
 void NameRegister::confirm(Registration& registration) noexcept {
@@ -133,7 +150,7 @@ void NameRegister::unlink_entry(NameEntry& entry, std::uint64_t word) noexcept {
     if (!read(entry, word, content)) return;  // somebody else has freed it
     try {
       if (content.identity.inode != 0) {
-        unlink_memory_if(content.text(), content.identity);
+        unlink_if(content.text(), content.identity);
       } else {
         unlink_memory(content.text());
       }
@@ -156,7 +173,7 @@ void NameRegister::unlink_of(Tag dead) noexcept {
       // Killed before the name, after it, or between a first name and the final one.
       if (content.identity.inode == 0) {
         unlink_entry(entry, bits);
-      } else if (find_memory(content.text()) == content.identity) {
+      } else if (find(content.text()) == content.identity) {
         Registration registration{static_cast<std::size_t>(&entry - entries_), bits};
         confirm(registration);
       } else {
@@ -175,7 +192,7 @@ bool NameRegister::reclaim() noexcept {
   for_each([&](NameEntry& entry, std::uint64_t word) {
     Content content{};
     if (NameWord::unpack(word).state == NameState::published && read(entry, word, content) &&
-        find_memory(content.text()) != content.identity) {
+        find(content.text()) != content.identity) {
       any = free_word(entry.word, word) || any;
     }
   });

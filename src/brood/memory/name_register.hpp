@@ -46,7 +46,8 @@ struct alignas(64) NameEntry {
 };
 static_assert(sizeof(NameEntry) == 320);
 
-/// The names in /dev/shm that must not survive the family.
+/// The names that must not survive the family: those in /dev/shm, and paths of sockets, which begin
+/// with a slash.
 ///
 ///     state      | the name                         | next, by whom
 ///     -----------|----------------------------------|----------------------------------------------
@@ -58,6 +59,8 @@ static_assert(sizeof(NameEntry) == 320);
 /// A creator builds the object without a name, registers which file will have the name, and only
 /// then publishes it. So a name that exists is registered, wherever its creator was killed; and
 /// what is taken away is that file's name, never a stranger's who had it before or got it since.
+/// (A socket has its path before anybody can know its file: one that is left between the two is
+/// replaced by whoever listens there next.)
 ///
 /// Any process of the family may use it at once. Words change by compare-and-swap from exactly what
 /// was read, generation included. Taking away is idempotent: who is killed at it is followed by

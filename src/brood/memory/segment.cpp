@@ -1,6 +1,7 @@
 #include <brood/memory/segment.hpp>
 
 #include <algorithm>
+#include <array>
 #include <new>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include <brood/errors.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/platform/program.hpp>
+#include <brood/platform/random.hpp>
 
 namespace brood::detail {
 namespace {
@@ -20,6 +22,7 @@ constexpr std::size_t kMostGranules = 65536;
 constexpr std::size_t kMostNames = 8192;
 constexpr std::size_t kBytesPerName = 16384;  // of the segment: two percent of it for their entries
 constexpr std::size_t kSmallestGranule = std::size_t{64} << 10U;
+constexpr std::size_t kAuthKeyBytes = 32;
 constexpr std::size_t kObjectsShare = 64;  // one part in so many is for descriptors
 
 constexpr std::size_t round_up(std::size_t value, std::size_t to) {
@@ -130,6 +133,9 @@ Segment Segment::create() {
   header.objects_at = layout.objects_at;
   header.data_at = layout.data_at;
   header.granule_bytes = layout.granule_bytes;
+  std::array<std::byte, kAuthKeyBytes> key{};
+  fill_random(key);
+  header.authkey.begin(key);
   // The tables are sparse too: a page comes with the first record or extent that needs it. The
   // first of each is taken now, so that a machine without memory says so here.
   for (const std::uint64_t part : {std::uint64_t{0}, header.lives_at, header.records_at,

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <brood/memory/authkey_cell.hpp>
 #include <brood/memory/extents.hpp>
 #include <brood/memory/heap_board.hpp>
 #include <brood/memory/name_register.hpp>
@@ -19,7 +20,7 @@ namespace brood::detail {
 /// can see it; afterwards only the atomics change.
 struct alignas(64) SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31304444'4F4F5242;  // "BROODD01"
-  static constexpr std::uint32_t kLayoutVersion = 2;
+  static constexpr std::uint32_t kLayoutVersion = 3;
 
   std::uint64_t magic;
   std::uint32_t layout_version;
@@ -42,8 +43,9 @@ struct alignas(64) SegmentHeader {
   std::uint64_t objects_at;
   ObjectTableHeader<> objects;
   std::uint32_t padding[5];
+  AuthKeyCell authkey;
 };
-static_assert(sizeof(SegmentHeader) == 128);
+static_assert(sizeof(SegmentHeader) == 704);
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///

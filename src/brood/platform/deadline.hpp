@@ -35,6 +35,9 @@ class Deadline {
   [[nodiscard]] constexpr bool is_now() const { return when_ == Clock::time_point::min(); }
   [[nodiscard]] bool passed() const { return !is_never() && (is_now() || Clock::now() >= when_); }
 
+  /// The point itself; undefined for never and now.
+  [[nodiscard]] constexpr Clock::time_point when() const { return when_; }
+
   /// The earlier of this and `other`.
   [[nodiscard]] constexpr Deadline sooner(Deadline other) const {
     return when_ <= other.when_ ? *this : other;

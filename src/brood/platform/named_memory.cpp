@@ -1,7 +1,6 @@
 #include <brood/platform/named_memory.hpp>
 
 #include <fcntl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
@@ -16,6 +15,7 @@
 
 #include <brood/errors.hpp>
 #include <brood/platform/memory_file.hpp>
+#include <brood/platform/random.hpp>
 #include <brood/platform/system_error.hpp>
 
 namespace brood::detail {
@@ -101,9 +101,7 @@ void check_memory_name(std::string_view name) {
 std::string random_digits() {
   std::array<std::uint64_t, 2> bits{};
   // NOTE: up to 256 bytes come at once or not at all.
-  while (::getrandom(bits.data(), sizeof bits, 0) != sizeof bits) {
-    if (errno != EINTR) throw SystemError("getrandom", "16 bytes", errno);
-  }
+  fill_random(std::as_writable_bytes(std::span(bits)));
   return fmt::format("{:016x}{:016x}", bits[0], bits[1]);
 }
 

@@ -19,6 +19,8 @@ class Poller {
   void remove(int fd) noexcept;
   /// The keys of those that are ready; empty at the deadline. Throws SystemError.
   std::vector<std::uint64_t> wait(Deadline deadline);
+  /// Readable while wait() would return something.
+  [[nodiscard]] int descriptor() const noexcept { return fd_.get(); }
   /// In a fork that does not need it.
   void close() { fd_.reset(); }
 
