@@ -26,6 +26,7 @@
 #include <brood/pool_options.hpp>
 #include <brood/process.hpp>
 #include <brood/queue.hpp>
+#include <brood/ready_descriptor.hpp>
 #include <brood/register_exception.hpp>
 #include <brood/runtime.hpp>
 #include <brood/semaphore.hpp>

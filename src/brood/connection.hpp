@@ -45,8 +45,10 @@ struct ConnectOptions;
 ///
 /// When a holder dies: what it had sent is delivered, then recv() throws EndOfStream, at once. A
 /// message that was not sent to its end was not sent. Sending to it throws EndOfStream; no signal
-/// is raised. In a child made by StartMethod::fork every end that its parent had is at its
-/// end. Memory ordering: what happened before send() is visible after the recv() that returned it.
+/// is raised. An end goes to another process as an argument of a Process, or through
+/// another connection: then it is there and no more here. In a child made by StartMethod::fork
+/// every other end that its parent had is at its end. Memory ordering: what happened before send()
+/// is visible after the recv() that returned it.
 ///
 /// Errors: EndOfStream; StateError when it is closed, or of the other direction; MessageTooLarge;
 /// DecodeError for bytes that are not of the type asked for (the message is gone then, the next can

@@ -10,8 +10,8 @@
 
 namespace brood {
 
-/// An open file, socket or the like, as a value that can go to another process through a
-/// Connection. There it is another number for the same open file.
+/// An open file, socket or the like, as a value that can go to another process: as an argument of a
+/// Process, or through a Connection. There it is another number for the same open file.
 ///
 ///     connection.send(brood::Descriptor(open("log", O_WRONLY | O_APPEND)));
 ///     auto file = other_end.recv<brood::Descriptor>();

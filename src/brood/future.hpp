@@ -5,8 +5,10 @@
 #include <exception>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include <brood/channel/codec.hpp>
+#include <brood/channel/watch.hpp>
 #include <brood/errors.hpp>
 #include <brood/outcome.hpp>
 #include <brood/platform/deadline.hpp>
@@ -73,6 +75,13 @@ class [[nodiscard]] Future {
 
  private:
   friend class PoolCaller;
+  friend detail::WatchAccess;
+  /// Of a pool without workers it is ready from the start.
+  struct Ready final : detail::Watch {
+    bool look(std::vector<detail::FutexWord>& /*words*/, detail::Deadline& /*soon*/) override {
+      return true;
+    }
+  };
   Future(std::shared_ptr<detail::PoolCore> core, detail::PoolCore::Task task)
       : core_(std::move(core)), task_(std::move(task)) {}
   explicit Future(Outcome<R> outcome)
@@ -80,6 +89,11 @@ class [[nodiscard]] Future {
 
   void require() const {
     if (!valid()) throw StateError("this future has no result, or it has been fetched already");
+  }
+  [[nodiscard]] std::shared_ptr<detail::Watch> watch() const {
+    require();
+    if (outcome_) return std::make_shared<Ready>();
+    return core_->watch(task_);
   }
   bool wait_until(detail::Deadline deadline) const {
     require();

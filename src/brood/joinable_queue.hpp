@@ -86,6 +86,8 @@ class JoinableQueue : private Queue<T> {
 
  private:
   friend detail::HandleAccess;
+  friend detail::WatchAccess;
+  using Queue<T>::watch;
   using Queue<T>::handle_;
   using Queue<T>::kLeastBytes;
   static constexpr detail::ObjectType kObjectType =

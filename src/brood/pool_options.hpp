@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <brood/channel/callable.hpp>
+#include <brood/channel/carries_descriptors.hpp>
 #include <brood/pool/pool_core.hpp>
 #include <brood/process/child.hpp>
 #include <brood/start_method.hpp>
@@ -29,6 +30,7 @@ class Initializer {
   Initializer(F&& f) {  // not explicit: reads as an assignment
     using Function = detail::stored_callable_t<F>;
     detail::require_callable<Function>();
+    detail::refuse_descriptors<Function>();
     Function function(std::forward<F>(f));
     detail::VectorSink sink;
     detail::encode_callable(sink, function);

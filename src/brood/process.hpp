@@ -11,7 +11,9 @@
 #include <vector>
 
 #include <brood/channel/callable.hpp>
+#include <brood/channel/carries_descriptors.hpp>
 #include <brood/channel/codec.hpp>
+#include <brood/channel/descriptor_box.hpp>
 #include <brood/channel/heap_sink.hpp>
 #include <brood/channel/thunk.hpp>
 #include <brood/errors.hpp>
@@ -39,7 +41,9 @@ struct ProcessOptions {
 ///     if (p.exitcode() != 0) ...
 ///
 /// The callable and its arguments are encoded by the constructor; what cannot cross to another
-/// process is refused by the compiler. The function's result is dropped. The child exits with 0
+/// process is refused by the compiler. A connection or descriptor is moved in, alone or inside a
+/// value: `Process p(work, std::move(pipe.second))`; this object holds it until start() has
+/// succeeded, then the child alone. The function's result is dropped. The child exits with 0
 /// after it returned, with 1 after an exception left it, which is reported on stderr with its
 /// stack; or as exit() and signals say. Its working directory, environment and standard streams are
 /// the starter's at the time of start().
@@ -61,7 +65,8 @@ struct ProcessOptions {
 class Process {
  public:
   /// Takes the callable and its arguments. Throws StateError without a Runtime while other threads
-  /// run; SharedMemoryFull.
+  /// run, and for more than 240 descriptors; SharedMemoryFull; SystemError when no descriptors are
+  /// left. Then connections and descriptors that were to go are where they were.
   template <class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, ProcessOptions> &&
              !std::is_same_v<std::remove_cvref_t<F>, Process>)
@@ -73,15 +78,26 @@ class Process {
     using Function = detail::stored_callable_t<F>;
     detail::require_callable<Function, Args...>();
     using Arguments = detail::stored_arguments_t<Function, Args...>;
-    const Function function(std::forward<F>(f));
-    const Arguments arguments(std::forward<Args>(args)...);
-    const auto family = detail::Family::require();
-    detail::HeapSink sink(family->heap());
-    detail::encode_callable(sink, function);
-    detail::encode(sink, arguments);
-    const std::size_t bytes = sink.written();
-    make(family, options, detail::thunk_id<&run<Function, Arguments>, detail::ThunkKind::process>(),
-         sink.release(), bytes, sink.take_kept());
+    Function function(std::forward<F>(f));
+    Arguments arguments(std::forward<Args>(args)...);
+    try {
+      const auto family = detail::Family::require();
+      detail::DescriptorOutbox descriptors;
+      detail::HeapSink sink(family->heap());
+      sink.set_outbox(&descriptors);
+      detail::encode_callable(sink, std::as_const(function));
+      detail::encode(sink, std::as_const(arguments));
+      const std::size_t bytes = sink.written();
+      make(family, options,
+           detail::thunk_id<&run<Function, Arguments>, detail::ThunkKind::process>(),
+           sink.release(), bytes, sink.take_kept(), std::move(descriptors));
+    } catch (...) {
+      give_back<F>(function, f);
+      [&]<std::size_t... I>(std::index_sequence<I...>) {
+        (give_back<Args>(std::get<I>(arguments), args), ...);
+      }(std::index_sequence_for<Args...>{});
+      throw;
+    }
   }
 
   Process(Process&&) noexcept = default;
@@ -139,7 +155,15 @@ class Process {
 
   void make(std::shared_ptr<detail::Family> family, const ProcessOptions& options,
             detail::FunctionId function, detail::Block payload, std::size_t bytes,
-            std::vector<detail::Handle> kept);
+            std::vector<detail::Handle> kept, detail::DescriptorOutbox descriptors);
+  /// What was moved here and could not go on is its owner's again.
+  template <class Given, class Stored, class Owners>
+  static void give_back(Stored& stored, Owners& owners) {
+    if constexpr (detail::kCarriesDescriptors<Stored> && !std::is_reference_v<Given> &&
+                  std::is_same_v<Given, Stored>) {
+      owners = std::move(stored);
+    }
+  }
   bool join_until(detail::Deadline deadline);
   void end() noexcept;
   [[nodiscard]] detail::ChildProcess& child(const char* call) const;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <ranges>
 #include <type_traits>
@@ -16,6 +17,7 @@
 #include <brood/channel/codec.hpp>
 #include <brood/channel/handle_codec.hpp>
 #include <brood/channel/queue_core.hpp>
+#include <brood/channel/watch.hpp>
 #include <brood/errors.hpp>
 #include <brood/lease.hpp>
 
@@ -152,6 +154,8 @@ class Queue {
 
  protected:
   friend detail::HandleAccess;
+  friend detail::WatchAccess;
+  [[nodiscard]] std::shared_ptr<detail::Watch> watch() const { return core_.watch(); }
   static constexpr detail::ObjectType kObjectType =
       detail::object_type<T>(detail::ObjectKind::queue);
   static constexpr std::size_t kLeastBytes = detail::Ring<>::header_bytes();

@@ -30,6 +30,8 @@ class SimpleQueue : private Queue<T> {
 
  private:
   friend detail::HandleAccess;
+  friend detail::WatchAccess;
+  using Queue<T>::watch;
   using Queue<T>::handle_;
   using Queue<T>::kLeastBytes;
   static constexpr detail::ObjectType kObjectType =

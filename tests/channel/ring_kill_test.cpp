@@ -211,6 +211,30 @@ const Case kCases[] = {
        ring.finish(held);
        ring.release(held);
      }},
+    {"watch",  // a tombstone in the way, then nothing
+     {.limit = 3, .first_bits = 2},
+     4,
+     0,
+     0,
+     0,
+     [](const Ring<>& ring, World& world) {
+       Held held;
+       if (ring.claim(world.self(), held) == RingStep::done) ring.abandon(held);
+       std::uint32_t expected = 0;
+       ring.pass_on(look_for_message(ring, world, expected));
+     }},
+    {"watch_message",
+     {.limit = 3, .first_bits = 2},
+     4,
+     2,
+     0,
+     1,
+     [](const Ring<>& ring, World& world) {
+       take_some(ring, world, 1, false);
+       std::uint32_t expected = 0;
+       Ring<>::announce_sleep(ring.items());
+       ring.pass_on(look_for_message(ring, world, expected));
+     }},
     {"close",
      {.limit = 3, .first_bits = 2},
      4,

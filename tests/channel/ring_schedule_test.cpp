@@ -42,6 +42,7 @@ struct Plan {
   std::uint32_t batch = 1;
   bool lease = false;  // consumers lease, and sometimes give back
   bool close_early = false;
+  std::uint32_t watchers = 0;  // who wait for messages, each a few times, and take none
 };
 
 struct Failure : std::runtime_error {
@@ -70,9 +71,11 @@ class Trial {
   void go() {
     producers_left_ = plan_.producers;
     consumers_left_ = plan_.consumers;
+    watchers_left_ = plan_.watchers;
     next_.assign(plan_.producers, 0);
     for (std::uint32_t p = 0; p != plan_.producers; ++p) start_producer(p);
     for (std::uint32_t c = 0; c != plan_.consumers; ++c) start_consumer();
+    for (std::uint32_t w = 0; w != plan_.watchers; ++w) start_watcher();
     schedule_.spawn([this] {
       Schedule::wait_until([this] { return producers_left_ == 0 || plan_.close_early; });
       World world{*this, Tag(1, 1)};
@@ -81,9 +84,10 @@ class Trial {
     });
     schedule_.spawn([this] { bury(); });
     schedule_.run(400'000);
-    require(producers_left_ == 0 && consumers_left_ == 0,
-            "nobody can go on: " + std::to_string(producers_left_) + " producers and " +
-                std::to_string(consumers_left_) + " consumers wait; " + RingPeek::show(ring_));
+    require(producers_left_ == 0 && consumers_left_ == 0 && watchers_left_ == 0,
+            "nobody can go on: " + std::to_string(producers_left_) + " producers, " +
+                std::to_string(consumers_left_) + " consumers and " +
+                std::to_string(watchers_left_) + " watchers wait; " + RingPeek::show(ring_));
     judge();
   }
 
@@ -142,7 +146,7 @@ class Trial {
   };
   struct Process {  // what the undertaker must know
     Tag tag;
-    std::uint32_t producer = ~0U;
+    std::uint32_t producer = ~0U;  // or who else: see below
     std::vector<std::pair<TestRing::Held, Message>> holds;
   };
 
@@ -157,8 +161,35 @@ class Trial {
     schedule_.spawn([this, me] { produce(*me); }, [this, me] { died_.push_back(me); });
   }
   void start_consumer() {
-    Process* const me = &new_process(~0U);
+    Process* const me = &new_process(kConsumer);
     schedule_.spawn([this, me] { consume(*me); }, [this, me] { died_.push_back(me); });
+  }
+
+  static constexpr std::uint32_t kConsumer = ~0U;
+  static constexpr std::uint32_t kWatcher = ~1U;
+  void start_watcher() {
+    Process* const me = &new_process(kWatcher);
+    schedule_.spawn([this, me] { watch(*me); }, [this, me] { died_.push_back(me); });
+  }
+
+  void watch(const Process& me) {
+    World world{*this, me.tag};
+    for (int waits = 0; waits != 4; ++waits) {
+      for (bool slept = false;; slept = true) {
+        const std::uint32_t look = world.look();
+        std::uint32_t expected = 0;
+        const RingStep step = look_for_message(ring_, world, expected);
+        if (slept) ring_.pass_on(step);
+        if (step == RingStep::done || step == RingStep::closed) break;
+        if (step == RingStep::wait) {
+          world.sleep(look, ring_.items(), expected);
+        } else {
+          world.nap(0);
+        }
+      }
+      Schedule::yield();
+    }
+    --watchers_left_;
   }
 
   void produce(Process& me) {
@@ -227,8 +258,9 @@ class Trial {
   // Plays the kernel and the watchdog.
   void bury() {
     for (;;) {
-      Schedule::wait_until(
-          [this] { return !died_.empty() || (producers_left_ == 0 && consumers_left_ == 0); });
+      Schedule::wait_until([this] {
+        return !died_.empty() || producers_left_ + consumers_left_ + watchers_left_ == 0;
+      });
       if (died_.empty()) return;
       Process* const dead = died_.front();
       died_.erase(died_.begin());
@@ -242,10 +274,12 @@ class Trial {
       dead_.insert(dead->tag.bits());
       Schedule::point();
       ++epoch_;
-      if (dead->producer != ~0U) {
-        start_producer(dead->producer);
-      } else {
+      if (dead->producer == kWatcher) {
+        start_watcher();
+      } else if (dead->producer == kConsumer) {
         start_consumer();
+      } else {
+        start_producer(dead->producer);
       }
     }
   }
@@ -287,6 +321,7 @@ class Trial {
   std::map<Message, std::uint64_t> delivered_;
   std::uint32_t producers_left_ = 0;
   std::uint32_t consumers_left_ = 0;
+  std::uint32_t watchers_left_ = 0;
   std::uint64_t redelivered_ = 0;
   int deaths_ = 0;
   bool closed_ = false;
@@ -317,6 +352,13 @@ const Case kCases[] = {
      {.producers = 2, .consumers = 1, .messages = 8, .close_early = true},
      3},
     {"many", {.limit = 3, .producers = 4, .consumers = 4, .messages = 4}, 5},
+    {"watched", {.limit = 2, .producers = 2, .consumers = 1, .messages = 4, .watchers = 2}, 3},
+    {"watched_leases",
+     {.producers = 2, .consumers = 2, .messages = 6, .batch = 2, .lease = true, .watchers = 2},
+     3},
+    {"watched_end",
+     {.limit = 2, .producers = 2, .messages = 4, .close_early = true, .watchers = 3},
+     3},
 };
 
 class RingSchedules : public ::testing::TestWithParam<Case> {};
@@ -376,6 +418,10 @@ const Bounded kBounded[] = {
      {.limit = 1, .producers = 2, .consumers = 1, .messages = 1},
      {.preemptions = 2, .crashes = 0},
      {.preemptions = 3, .crashes = 0}},
+    {"watched",
+     {.limit = 1, .producers = 1, .consumers = 1, .messages = 2, .watchers = 1},
+     {.preemptions = 1, .crashes = 0},
+     {.preemptions = 2, .crashes = 1}},
 };
 
 class RingExhaustive : public ::testing::TestWithParam<Bounded> {};

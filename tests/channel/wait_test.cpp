@@ -13,6 +13,8 @@
 #include <brood/connection.hpp>
 #include <brood/descriptor.hpp>
 #include <brood/errors.hpp>
+#include <brood/queue.hpp>
+#include <brood/ready_descriptor.hpp>
 
 namespace brood {
 namespace {
@@ -70,6 +72,41 @@ TEST(Wait, NothingIsWaitedForAsLongAsIsAsked) {  // [test_wait_empty, test_neg_t
   EXPECT_GE(std::chrono::steady_clock::now() - begin, 20ms);
   EXPECT_EQ(wait({}, -1h), Positions());
   EXPECT_THROW(wait({}), StateError);
+}
+
+// Threads, so that ThreadSanitizer sees it.
+TEST(Wait, ThreadsWaitForQueuesAndDescriptorsAtOnce) {
+  const Queue<int> queue;
+  const Queue<int> taken;
+  Pipe pipe;
+  std::vector<std::thread> threads;
+  for (const bool beside_descriptors : {false, true}) {
+    threads.emplace_back([&, beside_descriptors] {
+      std::vector<Waitable> all{queue};
+      if (beside_descriptors) all.emplace_back(pipe.first);
+      while (!queue.closed()) {
+        static_cast<void>(wait(all));
+        if (const auto number = queue.try_get()) taken.put(*number);
+      }
+    });
+  }
+  threads.emplace_back([&] {
+    ReadyDescriptor ready(queue);
+    while (!queue.closed()) {
+      static_cast<void>(wait({ready}));
+      while (const auto number = queue.try_get()) taken.put(*number);
+      ready.rearm();
+    }
+  });
+  for (int i = 0; i != 200; ++i) {
+    queue.put(i);
+    if (i % 20 == 0) {
+      while (!queue.empty()) std::this_thread::yield();
+    }
+  }
+  while (taken.size() != 200) std::this_thread::yield();
+  queue.close();
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(Wait, WhatIsNoDescriptorIsAnError) {  // [test_invalid_handles]

@@ -10,6 +10,7 @@
 #include <ctime>
 #include <map>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -289,6 +290,148 @@ TEST_P(Queues, JoinWaitsForTasksWhoeverIsKilled) {
   EXPECT_TRUE(tasks.join_for(20s));
   a.join();
   b.join();
+}
+
+void drain(Queue<int> queue, SimpleQueue<int> start, SimpleQueue<std::vector<int>> answers) {
+  static_cast<void>(start.get());
+  std::vector<int> all;
+  while (const auto number = queue.try_get()) all.push_back(*number);
+  answers.put(all);
+}
+
+// _TestQueue.test_put: every form, full for each, and the child drains it
+TEST_P(Queues, EveryFormOfPutFillsItAndAChildDrainsIt) {
+  const Queue<int> queue(6);
+  const SimpleQueue<int> start;
+  const SimpleQueue<std::vector<int>> answers;
+  Process child(drain, queue, start, answers);
+  child.start();
+  queue.put(1);
+  EXPECT_TRUE(queue.try_put(2));
+  EXPECT_TRUE(queue.try_put_for(3, 0ms));
+  EXPECT_TRUE(queue.try_put_for(4, 10s));
+  EXPECT_TRUE(queue.try_put_until(5, std::chrono::steady_clock::now() + 1s));
+  queue.put_many(std::vector{6});
+  EXPECT_TRUE(queue.full());
+  EXPECT_FALSE(queue.try_put(7));
+  EXPECT_FALSE(queue.try_put_for(7, -1s));
+  EXPECT_FALSE(queue.try_put_for(7, 10ms));
+  EXPECT_FALSE(queue.try_put_until(7, std::chrono::steady_clock::now() + 10ms));
+  EXPECT_FALSE(queue.try_put_until(7, std::chrono::steady_clock::now() - 1s));
+  start.put(0);
+  EXPECT_EQ(answers.get(), (std::vector{1, 2, 3, 4, 5, 6}));
+  EXPECT_TRUE(queue.empty());
+  EXPECT_FALSE(queue.full());
+  child.join();
+}
+
+void put_four(Queue<int> queue) {
+  for (int i = 2; i != 6; ++i) queue.put(i);
+}
+
+// _TestQueue.test_get: every form, in order, empty for each
+TEST_P(Queues, EveryFormOfGetTakesInOrderWhatAChildPut) {
+  const Queue<int> queue;
+  Process child(put_four, queue);
+  child.start();
+  EXPECT_EQ(queue.get(), 2);
+  EXPECT_EQ(queue.try_get_for(20s), 3);
+  EXPECT_EQ(queue.try_get_until(std::chrono::steady_clock::now() + 20s), 4);
+  EXPECT_EQ(queue.next(), 5);
+  EXPECT_TRUE(queue.empty());
+  EXPECT_FALSE(queue.try_get());
+  EXPECT_FALSE(queue.try_get_for(-1s));
+  EXPECT_FALSE(queue.try_get_for(10ms));
+  EXPECT_FALSE(queue.try_get_until(std::chrono::steady_clock::now() + 10ms));
+  child.join();
+}
+
+// _TestQueue.test_fork, test_qsize: used before the child is there, and by it
+TEST_P(Queues, AQueueThatWasUsedBeforeWorksInAChild) {
+  const Queue<int> queue;
+  for (int i = 0; i != 10; ++i) queue.put(i);
+  EXPECT_EQ(queue.size(), 10U);
+  Process child(put_numbers, queue, 10, 20);
+  child.start();
+  for (int i = 0; i != 20; ++i) EXPECT_EQ(queue.get(), i);
+  EXPECT_EQ(queue.size(), 0U);
+  child.join();
+}
+
+// _TestQueue.test_timeout
+TEST_P(Queues, ATimedGetWaitsAsLongAsItSays) {
+  const Queue<int> queue;
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_FALSE(queue.try_get_for(200ms));
+  EXPECT_GE(std::chrono::steady_clock::now() - before, 200ms);
+}
+
+struct Stubborn {
+  int number = 0;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    if (number < 0) throw std::domain_error("not this one");
+    archive(number);
+  }
+};
+
+// _TestQueue.test_queue_feeder_donot_stop_onexc, test_queue_feeder_on_queue_feeder_error: there is
+// no feeder, so whoever puts gets the error
+TEST_P(Queues, WhatCannotBeEncodedIsAnErrorOfPutAndNothingElse) {
+  const Queue<Stubborn> queue(1);
+  for (int i = 1; i != 4; ++i) {
+    EXPECT_THROW(queue.put({-i}), std::domain_error);
+    EXPECT_THROW(static_cast<void>(queue.try_put({-i})), std::domain_error);
+    EXPECT_EQ(queue.size(), 0U);
+    queue.put({i});
+    EXPECT_TRUE(queue.full());
+    EXPECT_EQ(queue.get().number, i);
+  }
+}
+
+// _TestQueue.test_closed_queue_empty_exceptions: what is asked of a closed one is answered
+TEST_P(Queues, AClosedQueueStillAnswers) {
+  const Queue<int> unused;
+  unused.close();
+  EXPECT_TRUE(unused.empty());
+  const Queue<int> used(1);
+  used.put(1);
+  used.close();
+  EXPECT_FALSE(used.empty());
+  EXPECT_TRUE(used.full());
+  EXPECT_EQ(used.get(), 1);
+  EXPECT_TRUE(used.empty());
+}
+
+void put_two(SimpleQueue<bool> queue, SimpleQueue<int> go, SimpleQueue<int> done) {
+  static_cast<void>(go.get());
+  queue.put(true);
+  queue.put(false);
+  done.put(1);
+}
+
+// TestSimpleQueue.test_empty: exact around the puts of a child; test_empty_exceptions and
+// test_closed: closing does not make it forget; test_close: twice is fine
+TEST_P(Queues, ASimpleQueueIsEmptyExactlyWhenItIs) {
+  const SimpleQueue<bool> queue;
+  const SimpleQueue<int> go;
+  const SimpleQueue<int> done;
+  Process child(put_two, queue, go, done);
+  child.start();
+  EXPECT_TRUE(queue.empty());
+  go.put(1);
+  EXPECT_EQ(done.get(), 1);
+  EXPECT_FALSE(queue.empty());
+  EXPECT_EQ(queue.get(), true);
+  EXPECT_FALSE(queue.empty());
+  queue.close();
+  queue.close();
+  EXPECT_FALSE(queue.empty());
+  EXPECT_EQ(queue.get(), false);
+  EXPECT_TRUE(queue.empty());
+  EXPECT_THROW(queue.put(true), QueueClosed);
+  EXPECT_THROW(static_cast<void>(queue.get()), QueueClosed);
+  child.join();
 }
 
 // TestSimpleQueue.test_empty, test_close

@@ -23,7 +23,10 @@ std::size_t DescriptorOutbox::add(int fd) {
 void put_descriptor(Encoder& to, int fd) {
   DescriptorOutbox* const outbox = to.sink().outbox();
   if (outbox == nullptr) {
-    throw StateError("a connection or descriptor cannot go this way: send it through a Connection");
+    throw StateError(
+        "a connection or descriptor cannot go this way: give it to a Process as an argument, or "
+        "send "
+        "it through a Connection");
   }
   to.put_size(outbox->add(fd));
 }

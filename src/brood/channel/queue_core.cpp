@@ -133,6 +133,32 @@ class QueueCore::World {
   mutable bool unsettled_ = false;
 };
 
+/// See docs/design/wait.md.
+class QueueCore::Watching final : public Watch {
+ public:
+  explicit Watching(const QueueCore& core) : core_(core) {}
+
+  bool look(std::vector<FutexWord>& words, Deadline& soon) override {
+    const World world(core_, Deadline::now());
+    const Ring<>& ring = core_.ring_;
+    std::uint32_t expected = 0;
+    found_ = look_for_message(ring, world, expected);
+    if (found_ == RingStep::done || found_ == RingStep::closed) return true;
+    // As for who takes: see World::sleep, and why `pended` is not waited for long.
+    if (!world.settled()) soon = soon.sooner(Deadline::after(1ms));
+    if (found_ == RingStep::pended) soon = soon.sooner(Deadline::after(5ms));
+    words.push_back({&ring.items(), expected});
+    return false;
+  }
+  void pass_on() noexcept override { core_.ring_.pass_on(found_); }
+
+ private:
+  QueueCore core_;
+  RingStep found_ = RingStep::wait;
+};
+
+std::shared_ptr<Watch> QueueCore::watch() const { return std::make_shared<Watching>(*this); }
+
 Handle QueueCore::create(ObjectType type, const Shape& shape) {
   if (shape.maxsize > std::size_t{1} << 40U) {
     throw StateError(

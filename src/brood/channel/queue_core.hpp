@@ -5,12 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
 
 #include <brood/channel/bytes.hpp>
 #include <brood/channel/ring_steps.hpp>
+#include <brood/channel/watch.hpp>
 #include <brood/memory/handle.hpp>
 #include <brood/memory/heap.hpp>
 #include <brood/memory/member.hpp>
@@ -132,11 +134,14 @@ class QueueCore {
   /// A moment, longer from round to round, in which others may free memory.
   void wait_for_memory(unsigned round, Deadline deadline) const;
   void close() const;
+  /// Ready when take() would not wait. Throws std::bad_alloc.
+  [[nodiscard]] std::shared_ptr<Watch> watch() const;
   /// Until nothing is in it and nobody holds anything of it; false at the deadline.
   [[nodiscard]] bool join(Deadline deadline) const;
 
  private:
   class World;
+  class Watching;
   struct Header {  // in front of the ring's
     std::uint64_t maxsize;
     std::uint32_t wait_for_memory;

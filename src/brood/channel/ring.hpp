@@ -152,6 +152,11 @@ class Ring {
     std::size_t got = 0;
     return take(me, {&out, 1}, got, lease);
   }
+  /// What take() would find: `done` if there is a message. Nothing is taken, but what is in the way
+  /// is helped as there.
+  RingStep peek(Tag me) const;
+  /// For who was woken on items() and takes nothing: the wake-up goes to another.
+  void pass_on(RingStep found) const;
   /// The message is taken, but there is still something of it to be freed; release() follows.
   void finish(Held& slot) const { slot.word = change(slot, kDone); }
   /// The message is taken; the slot is free.
@@ -336,6 +341,7 @@ class Ring {
   bool skip_or_help(std::uint64_t position, Place place, std::uint64_t word) const;
   static bool advance(Atom<std::uint64_t>& cursor, std::uint64_t from, std::uint64_t to);
   static void raise(Atom<std::uint64_t>& mark, std::uint64_t to);
+  [[nodiscard]] bool has_late() const;
   std::size_t take_late(Tag me, std::span<Held> out, bool lease) const;
   std::uint64_t change(const Held& held, State state) const;
   void tell_of_release() const {

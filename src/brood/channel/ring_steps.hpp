@@ -285,6 +285,46 @@ std::size_t Ring<Machine>::take_late(Tag me, std::span<Held> out, bool lease) co
   return got;
 }
 
+// As take_late(), but takes none.
+template <class Machine>
+bool Ring<Machine>::has_late() const {
+  const std::uint32_t late = header_->late.load();
+  if (late == header_->late_done.load()) return false;
+  for (std::uint32_t k = 0, end = last_ring(); k <= end; ++k) {
+    const Slot* const slots = slots_of(k);
+    for (std::size_t i = 0; i != std::size_t{1} << bits_of(k); ++i) {
+      const std::uint64_t word = slots[i].word.load();
+      if (state_of(word) == kReady && Tag::from_bits(word).bits() == kMark) return true;
+    }
+  }
+  header_->late_done.store(late);
+  return false;
+}
+
+template <class Machine>
+RingStep Ring<Machine>::peek(Tag me) const {
+  for (;;) {
+    if (has_late()) return RingStep::done;
+    const std::uint64_t position = header_->head.load();
+    const Place first = place_of(position);
+    const std::uint64_t word = first.slot->word.load();
+    if (lap_of(word) == first.lap && state_of(word) == kReady) return RingStep::done;
+    if (skip_or_help(position, first, word)) continue;
+    if (!stops(word, first.lap)) return RingStep::wait;
+    if (go_beyond(first.ring, position)) continue;
+    const Holds held = holds(me);
+    if (header_->late.load() != header_->late_done.load()) continue;
+    return held.others != 0 && held.mine == 0 ? RingStep::pended : RingStep::closed;
+  }
+}
+
+template <class Machine>
+void Ring<Machine>::pass_on(RingStep found) const {
+  if ((header_->items.load() & kWaiting) == 0) return;
+  if (found == RingStep::done) wake(header_->items, 1);
+  if (found == RingStep::closed) wake_all(header_->items);
+}
+
 template <class Machine>
 auto Ring<Machine>::holds(Tag me) const -> Holds {
   Holds holds;

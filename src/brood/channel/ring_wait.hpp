@@ -76,6 +76,18 @@ RingStep wait_to_take(const Ring<Machine>& ring, World& world, std::span<RingSlo
                   [&] { return ring.take(world.self(), out, got, lease); });
 }
 
+/// One look by somebody who takes nothing: `done` or `closed` if a take would not wait; otherwise
+/// he sleeps on items() as long as they hold `expected`, and tells Ring::pass_on after every sleep
+/// what he found then.
+template <class Machine, class World>
+RingStep look_for_message(const Ring<Machine>& ring, World& world, std::uint32_t& expected) {
+  heal(ring, world);
+  RingStep now = ring.peek(world.self());
+  if (now == RingStep::done || now == RingStep::closed) return now;
+  expected = Ring<Machine>::announce_sleep(ring.items());
+  return ring.peek(world.self());
+}
+
 /// Ends the queue, and tells all.
 template <class Machine, class World>
 void close(const Ring<Machine>& ring, World& world) {

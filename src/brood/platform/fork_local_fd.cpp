@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <mutex>
 #include <set>
@@ -15,7 +14,9 @@ namespace {
 // SUBTLE: never destroyed: objects with static storage may hold descriptors until the very end.
 struct Numbers {
   std::mutex mutex;
-  std::set<int> all;  // guarded by mutex
+  unsigned generation = 0;  // grows from parent to child; guarded by mutex, as those below
+  std::set<int> all;        // of this process's objects
+  std::set<int> abandoned;  // of objects that came with the fork: dead ends
 };
 Numbers& numbers() {
   static auto* const the_numbers = new Numbers;
@@ -30,6 +31,7 @@ ForkLocalFd::ForkLocalFd(Fd fd) {
   const std::scoped_lock guard(known.mutex);
   known.all.insert(fd.get());
   fd_ = fd.release();
+  generation_ = known.generation;
 }
 
 void ForkLocalFd::reset() noexcept {
@@ -39,22 +41,26 @@ void ForkLocalFd::reset() noexcept {
   const std::scoped_lock guard(known.mutex);
   // SUBTLE: forgotten before it is closed and under the lock, or another thread could be given the
   // number again and have its note erased.
-  known.all.erase(fd);
-  close_fd(fd);
+  std::set<int>& notes = generation_ == known.generation ? known.all : known.abandoned;
+  // A parent's number that is not noted has been kept, and is another object's now.
+  if (notes.erase(fd) != 0) close_fd(fd);
 }
 
 void abandon_fork_local_fds(std::span<const int> kept) noexcept {
   Numbers& known = numbers();
   const std::scoped_lock guard(known.mutex);
+  for (const int fd : kept) known.all.erase(fd);
   std::array<int, 2> ends{-1, -1};
   const bool have_dead_end =
       ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) == 0;
   if (have_dead_end) ::close(ends[1]);
   for (const int fd : known.all) {
-    if (std::find(kept.begin(), kept.end(), fd) != kept.end()) continue;
     if (!have_dead_end || ::dup3(ends[0], fd, O_CLOEXEC) < 0) ::close(fd);
   }
   if (have_dead_end) ::close(ends[0]);
+  if (have_dead_end) known.abandoned.merge(known.all);
+  known.all.clear();
+  ++known.generation;
 }
 
 }  // namespace brood::detail

@@ -17,11 +17,13 @@ class ForkLocalFd {
   ForkLocalFd() = default;
   /// Throws std::bad_alloc; then `fd` is closed.
   explicit ForkLocalFd(Fd fd);
-  ForkLocalFd(ForkLocalFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  ForkLocalFd(ForkLocalFd&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), generation_(other.generation_) {}
   ForkLocalFd& operator=(ForkLocalFd&& other) noexcept {
     if (this != &other) {
       reset();
       fd_ = std::exchange(other.fd_, -1);
+      generation_ = other.generation_;
     }
     return *this;
   }
@@ -35,12 +37,13 @@ class ForkLocalFd {
 
  private:
   int fd_ = -1;
+  unsigned generation_ = 0;  // of the process that made it
 };
 
 /// In a child that was forked while no other thread ran: lets go of all files that a ForkLocalFd of
-/// the parent holds, but for `kept`. Their numbers stay taken, by a socket whose other end is gone:
-/// what the parent's objects, as far as the child can still reach them, do with their number does
-/// not hit a file that came later.
+/// the parent holds, but for `kept`, which are the caller's to close. The numbers of the others
+/// stay taken, by a socket whose other end is gone: what the parent's objects, as far as the child
+/// can still reach them, do with their number does not hit a file that came later.
 void abandon_fork_local_fds(std::span<const int> kept) noexcept;
 
 }  // namespace brood::detail

@@ -12,7 +12,9 @@
 namespace brood::detail {
 namespace {
 
+// Not initialised: it is a kilobyte, and nearly always unused.
 union ControlBuffer {
+  ControlBuffer() {}  // NOLINT(modernize-use-equals-default): default would be deleted
   std::array<char, CMSG_SPACE(sizeof(int) * kMaxMessageFds)> bytes;
   cmsghdr alignment;
 };
@@ -30,7 +32,7 @@ std::pair<Fd, Fd> socket_pair() {
 bool send_message(const Fd& socket, std::span<const std::byte> bytes,
                   std::span<const int> descriptors) {
   iovec part{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
-  ControlBuffer control{};
+  ControlBuffer control;
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;
@@ -38,6 +40,7 @@ bool send_message(const Fd& socket, std::span<const std::byte> bytes,
   if (count > 0) {
     header.msg_control = control.bytes.data();
     header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+    std::memset(control.bytes.data(), 0, header.msg_controllen);
     cmsghdr* rights = CMSG_FIRSTHDR(&header);
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;
@@ -54,7 +57,7 @@ bool send_message(const Fd& socket, std::span<const std::byte> bytes,
 
 Message receive_message(const Fd& socket, std::span<std::byte> buffer) {
   iovec part{.iov_base = buffer.data(), .iov_len = buffer.size()};
-  ControlBuffer control{};
+  ControlBuffer control;
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;

@@ -17,7 +17,7 @@ std::pair<Fd, Fd> socket_pair();
 
 /// Sends one message with copies of `descriptors` (at most kMaxMessageFds; negative ones are not
 /// allowed). False when nobody can receive it any more. Throws SystemError.
-inline constexpr std::size_t kMaxMessageFds = 8;
+inline constexpr std::size_t kMaxMessageFds = 253;  // the kernel's
 bool send_message(const Fd& socket, std::span<const std::byte> bytes,
                   std::span<const int> descriptors);
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <brood/channel/heap_sink.hpp>
+#include <brood/channel/watch.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/memory/heap.hpp>
 #include <brood/platform/deadline.hpp>
@@ -82,6 +83,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
               unsigned retries);
   bool wait(const Task& task, Deadline deadline);
   [[nodiscard]] static bool ready(const Task& task);
+  [[nodiscard]] std::shared_ptr<Watch> watch(const Task& task);
   /// The bytes of a task that ended with a value; valid until released. Otherwise throws why not.
   std::span<const std::byte> result(const Task& task);
   /// Nobody wants the result any more.
@@ -93,6 +95,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void terminate() noexcept;
 
  private:
+  class TaskWatch;
   struct Member {
     std::unique_ptr<ChildProcess> process;
     std::uint32_t group = 0;

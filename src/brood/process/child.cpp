@@ -4,8 +4,10 @@
 #include <cstdlib>
 #include <iostream>
 #include <span>
+#include <utility>
 
 #include <brood/channel/codec.hpp>
+#include <brood/channel/descriptor_box.hpp>
 #include <brood/channel/exception_data.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/process/family.hpp>
@@ -19,7 +21,7 @@ void run_nothing(ByteSource& /*source*/, void (* /*decoded*/)()) {}
 
 void note_decoded() { own_record->started.store(1); }
 
-void run_start_block(Family& family, const Record& record) {
+void run_start_block(Family& family, const Record& record, std::vector<Fd> descriptors) {
   const std::byte* data = family.segment().checked(record.start_at, record.start_bytes);
   ByteSource source(std::span(data, record.start_bytes));
   const auto info = decode<StartInfo>(source);
@@ -31,7 +33,8 @@ void run_start_block(Family& family, const Record& record) {
   if (info.payload_bytes > 0) {
     payload = {family.segment().checked(info.payload_at, info.payload_bytes), info.payload_bytes};
   }
-  ByteSource arguments(payload);
+  DescriptorInbox inbox(std::move(descriptors));
+  ByteSource arguments(payload, &inbox);
   thunk(arguments, note_decoded);
 }
 
@@ -63,7 +66,7 @@ void flush_standard_streams() noexcept {
   std::fflush(nullptr);
 }
 
-void run_child(Family& family, Tag tag, StartMethod method) {
+void run_child(Family& family, Tag tag, StartMethod method, std::vector<Fd> descriptors) {
   if (!family.become(tag)) exit_now(0);
   Registry& registry = family.registry();
   Record& record = registry.record(tag);
@@ -76,7 +79,7 @@ void run_child(Family& family, Tag tag, StartMethod method) {
 
   ErrorRecord error;
   int code = 0;
-  if (!run_catching([&] { run_start_block(family, record); }, error)) {
+  if (!run_catching([&] { run_start_block(family, record, std::move(descriptors)); }, error)) {
     code = 1;
     flush_standard_streams();
     report_uncaught(2, name, current_pid(), error);

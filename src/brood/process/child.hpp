@@ -8,6 +8,7 @@
 #include <brood/channel/bytes.hpp>
 #include <brood/channel/thunk.hpp>
 #include <brood/memory/tag.hpp>
+#include <brood/platform/fd.hpp>
 #include <brood/start_method.hpp>
 
 namespace brood::detail {
@@ -27,8 +28,9 @@ struct StartInfo {
 using ProcessThunk = void (*)(ByteSource& source, void (*decoded)());
 
 /// Does what the record of this process says, and exits: 0, or 1 after an exception, which is
-/// reported on stderr.
-[[noreturn]] void run_child(Family& family, Tag tag, StartMethod method);
+/// reported on stderr. `descriptors`: those of the arguments.
+[[noreturn]] void run_child(Family& family, Tag tag, StartMethod method,
+                            std::vector<Fd> descriptors);
 
 /// Does in advance what children would do each for themselves; for the process that forks them.
 void warm_up() noexcept;

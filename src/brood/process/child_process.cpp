@@ -81,7 +81,7 @@ void ChildProcess::start() {
     record.start_at = family_->segment().offset_of(start_block_.data);
     record.start_bytes = bytes;
     record.dies_with_parent = spec_.dies_with_parent ? 1 : 0;
-    Launched launched = launch(*family_, tag, method);
+    Launched launched = launch(*family_, tag, method, spec_.descriptors.numbers());
     process_ = std::move(launched.process);
     own_child_ = launched.own_child;
     pid_ = launched.pid;
@@ -95,6 +95,7 @@ void ChildProcess::start() {
   }
   tag_ = tag;
   started_ = true;
+  spec_.descriptors = {};
   family_->remember_child(tag);
 }
 

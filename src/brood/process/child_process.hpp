@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <brood/channel/descriptor_box.hpp>
 #include <brood/channel/thunk.hpp>
 #include <brood/memory/handle.hpp>
 #include <brood/memory/heap.hpp>
@@ -21,7 +22,8 @@ struct ChildSpec {
   FunctionId function;  // a thunk of kind `process`
   Block payload;        // what the thunk reads; of this process's heap; given back at the end
   std::size_t payload_bytes = 0;
-  std::vector<Handle> kept{};  // what the payload names
+  std::vector<Handle> kept{};      // what the payload names
+  DescriptorOutbox descriptors{};  // of the payload; closed when the child has them
   Role role = Role::process;
   bool dies_with_parent = false;
   bool keeps_record = false;  // after its end, until this object is destroyed

@@ -2,13 +2,15 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdlib>
+#include <sstream>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include <brood/channel/descriptor_box.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/fork_local_fd.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/platform/socket.hpp>
 #include <brood/platform/write_text.hpp>
@@ -21,11 +23,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// How a program that was executed again learns what it is: "child TAG" or "server TAG".
+/// How a program that was executed again learns what it is, "child TAG COUNT" or "server TAG
+/// COUNT", and how many descriptors come behind those of the family: a child's are its arguments',
+/// a server's is its end.
 constexpr const char* kEnvironmentName = "BROOD_FAMILY";
 constexpr int kMemoryFd = kFirstPassedFd;
 constexpr int kClientFd = kFirstPassedFd + 1;
-constexpr int kServerFd = kFirstPassedFd + 2;
+constexpr int kFirstOwnFd = kFirstPassedFd + 2;
 
 /// This process was executed to be a member, and no Runtime has taken over yet.
 bool& expects_runtime() {
@@ -116,6 +120,7 @@ void Family::fork_server() {
   server_environment_ = environment();
   const int pid = fork_process();
   if (pid == 0) {
+    abandon_fork_local_fds({});
     server_ = std::make_shared<const Fd>(std::move(client));
     serve(std::move(server), tag);
   }
@@ -149,28 +154,30 @@ void Family::enter_if_executed(std::vector<std::string> arguments) {
   if (!message) return;
   expects_runtime() = false;
   unset_environment_variable(kEnvironmentName);
-  const std::size_t space = message->find(' ');
+  std::string role;
   std::uint32_t bits = 0;
-  if (space == std::string::npos ||
-      std::from_chars(message->data() + space + 1, message->data() + message->size(), bits).ec !=
-          std::errc()) {
+  std::size_t count = 0;
+  if (!(std::istringstream(*message) >> role >> bits >> count) || count > DescriptorOutbox::kMost) {
     throw DecodeError(fmt::format("{}={} is not what Brood sets", kEnvironmentName, *message));
   }
   const Tag tag = Tag::from_bits(bits);
-  const bool is_server = message->starts_with("server ");
   Fd memory = move_high(take_passed_descriptor(kMemoryFd));
   Fd client = move_high(take_passed_descriptor(kClientFd));
   std::shared_ptr<Family> family(
       new Family(Segment::attach(std::move(memory)), true, std::move(arguments)));
   family->server_ = std::make_shared<const Fd>(std::move(client));
   the_member() = family;
-  if (is_server) {
+  std::vector<Fd> own;
+  for (std::size_t i = 0; i < count; ++i) {
+    own.push_back(move_high(take_passed_descriptor(kFirstOwnFd + static_cast<int>(i))));
+  }
+  if (role == "server" && count == 1) {
     // NOTE: in a statement of its own: what a call's temporaries hold is open until it returns, and
     // serve() does not. The server and all its children would keep the server's end open.
-    Fd requests = move_high(take_passed_descriptor(kServerFd));
+    Fd requests = std::move(own[0]);
     family->serve(std::move(requests), tag);
   }
-  run_child(*family, tag, StartMethod::spawn);
+  run_child(*family, tag, StartMethod::spawn, std::move(own));
 }
 
 bool Family::become(Tag tag) {
@@ -233,7 +240,7 @@ void Family::ensure_watched() noexcept {
 
 int Family::execute_member(const char* role, Tag tag, const Fd* server, std::span<const int> more) {
   const std::array<std::string, 1> extra{
-      fmt::format("{}={} {}", kEnvironmentName, role, tag.bits())};
+      fmt::format("{}={} {} {}", kEnvironmentName, role, tag.bits(), more.size())};
   std::vector<int> descriptors{segment().file().get()};
   // NOTE: number by position: a family without a fork server passes its memory in its place.
   descriptors.push_back(server != nullptr ? server->get() : segment().file().get());
@@ -242,7 +249,8 @@ int Family::execute_member(const char* role, Tag tag, const Fd* server, std::spa
 }
 
 void Family::ask_to_watch(Tag tag, const ProcessHandle& process) {
-  const ServerRequest request{.kind = ServerRequest::Kind::watch, .tag = tag.bits(), .streams = 0};
+  const ServerRequest request{
+      .kind = ServerRequest::Kind::watch, .tag = tag.bits(), .streams = 0, .descriptors = 0};
   const std::array<int, 1> descriptors{process.descriptor()};
   const std::shared_ptr<const Fd> server = server_socket();
   if (server) send_message(*server, std::as_bytes(std::span(&request, 1)), descriptors);
@@ -308,7 +316,8 @@ void Family::shut_down() noexcept {
     join_children();
     // First of all: who joins from here on sees that the root is gone, and ends.
     leave();
-    const ServerRequest request{.kind = ServerRequest::Kind::quit, .tag = 0, .streams = 0};
+    const ServerRequest request{
+        .kind = ServerRequest::Kind::quit, .tag = 0, .streams = 0, .descriptors = 0};
     if (server_) send_message(*server_, std::as_bytes(std::span(&request, 1)), {});
     if (server_process_.valid()) {
       if (!server_process_.wait_ended(Deadline::after(2s))) server_process_.signal(9);

@@ -4,11 +4,13 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <iterator>
 #include <utility>
 #include <vector>
 
 #include <brood/errors.hpp>
 #include <brood/platform/program.hpp>
+#include <brood/platform/write_text.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 #include <brood/process/guardian.hpp>
@@ -95,7 +97,7 @@ bool ForkServer::serve_requests() {
     if (message.size != sizeof request) continue;  // not from a member: nothing to answer
     switch (request.kind) {
       case ServerRequest::Kind::start:
-        if (message.descriptors.size() >= 2) start(request, message);
+        if (!message.descriptors.empty()) start(request, message);
         break;
       case ServerRequest::Kind::watch:
         if (message.descriptors.size() == 1) {
@@ -118,9 +120,14 @@ void ForkServer::await_role(Fd channel) noexcept {
   wait_readable(channel.get(), Deadline::never());
   ServerRequest request{};
   Message message = receive_message(channel, std::as_writable_bytes(std::span(&request, 1)));
-  if (message.end || message.size != sizeof request || message.descriptors.empty()) exit_now(0);
+  if (message.end || message.size != sizeof request) exit_now(0);
   channel.reset();
   restore_terminal_signals();
+  if (message.descriptors.size() + 1 != request.expected()) {
+    // The server, which has more open, had room for them.
+    write_text(2, "brood: a child had no room for the descriptors that it was to get\n");
+    exit_now(1);
+  }
   // Where a standard stream is closed, what came may have its number.
   for (Fd& descriptor : message.descriptors) descriptor = move_high(std::move(descriptor));
   std::array<int, 3> numbers{-1, -1, -1};
@@ -132,15 +139,19 @@ void ForkServer::await_role(Fd channel) noexcept {
   }
   set_standard_streams(numbers);
   change_directory(message.descriptors[0]);
+  const auto of_arguments = message.descriptors.begin() + static_cast<std::ptrdiff_t>(next);
+  std::vector<Fd> descriptors(std::make_move_iterator(of_arguments),
+                              std::make_move_iterator(message.descriptors.end()));
   message.descriptors.clear();
-  run_child(family_, Tag::from_bits(request.tag), StartMethod::forkserver);
+  run_child(family_, Tag::from_bits(request.tag), StartMethod::forkserver, std::move(descriptors));
 }
 
-ForkServer::Spare ForkServer::fork_child() {
+ForkServer::Spare ForkServer::fork_child(std::vector<Fd>& held) {
   auto [mine, theirs] = socket_pair();
   const int pid = fork_process();
   if (pid == 0) {
     mine.reset();
+    held.clear();
     await_role(std::move(theirs));
   }
   return {.process = ProcessHandle::open_child(pid), .pid = pid, .channel = std::move(mine)};
@@ -148,7 +159,8 @@ ForkServer::Spare ForkServer::fork_child() {
 
 void ForkServer::make_spare() noexcept {
   try {
-    spare_ = fork_child();
+    std::vector<Fd> nothing;
+    spare_ = fork_child(nothing);
     watchdog_.poller().add(spare_.process.descriptor(), kSpareKey);
   } catch (const SystemError& e) {
     static_cast<void>(e);  // then the next start forks, and reports errors
@@ -171,7 +183,6 @@ void ForkServer::drop_spare() noexcept {
 }
 
 void ForkServer::start(const ServerRequest& request, Message& message) {
-  const Fd reply_socket = std::move(message.descriptors[0]);
   std::vector<int> descriptors;
   for (std::size_t i = 1; i < message.descriptors.size(); ++i) {
     descriptors.push_back(message.descriptors[i].get());
@@ -182,9 +193,12 @@ void ForkServer::start(const ServerRequest& request, Message& message) {
   ServerReply reply{};
   std::array<int, 1> handle{-1};
   try {
+    if (message.descriptors.size() != request.expected()) {
+      throw SystemError("recvmsg", "the descriptors of a request", EMFILE);
+    }
     if (!spare_.process.valid() || !tell(spare_)) {
       drop_spare();
-      spare_ = fork_child();
+      spare_ = fork_child(message.descriptors);
       tell(spare_);  // if that one is killed right now, its end is noted as any member's
     }
     Spare used = std::exchange(spare_, Spare());
@@ -195,10 +209,10 @@ void ForkServer::start(const ServerRequest& request, Message& message) {
   } catch (const SystemError& e) {
     reply.error = e.code().value();
   }
-  send_message(reply_socket, std::as_bytes(std::span(&reply, 1)),
+  send_message(message.descriptors[0], std::as_bytes(std::span(&reply, 1)),
                reply.pid != 0 ? std::span<const int>(handle) : std::span<const int>());
   message.descriptors.clear();
-  make_spare();
+  if (!spare_.process.valid()) make_spare();
 }
 
 }  // namespace brood::detail

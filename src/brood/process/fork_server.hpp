@@ -1,5 +1,7 @@
 #pragma once
 
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 
@@ -13,12 +15,18 @@ class Family;
 
 /// What members ask of the fork server, one message each. Descriptors come along:
 /// start: the reply's socket, the working directory, then the standard streams that `streams` has
-/// bits for; watch: the process's pidfd.
+/// bits for, then the `descriptors` of the child's arguments; watch: the process's pidfd.
 struct ServerRequest {
   enum class Kind : std::uint32_t { start, watch, quit };
   Kind kind;
   std::uint32_t tag;
   std::uint32_t streams;
+  std::uint32_t descriptors;
+
+  /// How many descriptors come along with `start`.
+  [[nodiscard]] std::size_t expected() const {
+    return 2 + static_cast<std::size_t>(std::popcount(streams)) + descriptors;
+  }
 };
 
 /// The answer to `start`, with the child's pidfd if there is one.
@@ -52,7 +60,8 @@ class ForkServer {
     int pid = 0;
     Fd channel;  // a ServerRequest comes through it; its end is the spare's end
   };
-  Spare fork_child();
+  /// `held`: what the child shall not have copies of.
+  Spare fork_child(std::vector<Fd>& held);
   void make_spare() noexcept;
   void drop_spare() noexcept;
   [[noreturn]] void await_role(Fd channel) noexcept;

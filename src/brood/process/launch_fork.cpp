@@ -9,7 +9,7 @@
 
 namespace brood::detail {
 
-Launched launch_by_fork(Family& family, Tag tag) {
+Launched launch_by_fork(Family& family, Tag tag, std::span<const int> descriptors) {
   if (const int threads = thread_count(); threads > 1) {
     throw StartError(fmt::format(
         "fork is refused: this process has {} threads, and a copy would have one, with the locks "
@@ -31,8 +31,8 @@ Launched launch_by_fork(Family& family, Tag tag) {
   place.reset();
   if (pid == 0) {
     // Or the other ends of the parent's connections would not see that the parent closes its own.
-    abandon_fork_local_fds({});
-    run_child(family, tag, StartMethod::fork);
+    abandon_fork_local_fds(descriptors);
+    run_child(family, tag, StartMethod::fork, {descriptors.begin(), descriptors.end()});
   }
   family.handles().forked();
   Launched launched{.process = ProcessHandle::open_child(pid), .pid = pid, .own_child = true};

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <brood/channel/descriptor_box.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/poller.hpp>
 #include <brood/platform/program.hpp>
@@ -15,17 +16,25 @@
 namespace brood::detail {
 namespace {
 
+// With what else goes along: the reply's socket, the directory and the streams.
+static_assert(DescriptorOutbox::kMost + 5 <= kMaxMessageFds);
+
 /// Sends the request. False when there is no server.
-bool request_start(const Fd* server, Tag tag, const Fd& reply_end) {
+bool request_start(const Fd* server, Tag tag, const Fd& reply_end,
+                   std::span<const int> of_arguments) {
   if (server == nullptr) return false;
   const Fd directory = open_working_directory();
   std::vector<int> descriptors{reply_end.get(), directory.get()};
-  ServerRequest request{.kind = ServerRequest::Kind::start, .tag = tag.bits(), .streams = 0};
+  ServerRequest request{.kind = ServerRequest::Kind::start,
+                        .tag = tag.bits(),
+                        .streams = 0,
+                        .descriptors = static_cast<std::uint32_t>(of_arguments.size())};
   for (const int stream : open_standard_streams()) {
     if (stream < 0) continue;
     request.streams |= 1U << static_cast<unsigned>(stream);
     descriptors.push_back(stream);
   }
+  descriptors.insert(descriptors.end(), of_arguments.begin(), of_arguments.end());
   return send_message(*server, std::as_bytes(std::span(&request, 1)), descriptors);
 }
 
@@ -64,7 +73,7 @@ void find_winner(Family& family, Tag tag, Launched& launched) {
 
 }  // namespace
 
-Launched launch_by_forkserver(Family& family, Tag tag) {
+Launched launch_by_forkserver(Family& family, Tag tag, std::span<const int> descriptors) {
   if (!family.has_runtime()) {
     throw StartError(add_runtime_hint(
         "forkserver starts copies of the program as it was at its beginning, and only a Runtime is "
@@ -75,7 +84,7 @@ Launched launch_by_forkserver(Family& family, Tag tag) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const std::shared_ptr<const Fd> server = family.server_socket();
     auto [mine, theirs] = socket_pair();
-    if (!request_start(server.get(), tag, theirs)) {
+    if (!request_start(server.get(), tag, theirs, descriptors)) {
       family.restart_server(server);
       continue;
     }

@@ -24,7 +24,7 @@ constexpr auto kGrace = 1s;
 
 void Process::make(std::shared_ptr<Family> family, const ProcessOptions& options,
                    detail::FunctionId function, detail::Block payload, std::size_t bytes,
-                   std::vector<detail::Handle> kept) {
+                   std::vector<detail::Handle> kept, detail::DescriptorOutbox descriptors) {
   std::string name = options.name.empty() ? family->next_name("Process") : options.name;
   child_ = std::make_unique<ChildProcess>(std::move(family),
                                           detail::ChildSpec{.name = std::move(name),
@@ -32,6 +32,7 @@ void Process::make(std::shared_ptr<Family> family, const ProcessOptions& options
                                                             .payload = payload,
                                                             .payload_bytes = bytes,
                                                             .kept = std::move(kept),
+                                                            .descriptors = std::move(descriptors),
                                                             .role = detail::Role::process,
                                                             .dies_with_parent = options.daemon,
                                                             .method = options.start_method});

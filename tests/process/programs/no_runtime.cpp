@@ -1,16 +1,20 @@
 // A program that forgot the Runtime, or has one only where it should not need to look for it.
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <brood/brood.hpp>
 
 namespace {
+
+using namespace std::chrono_literals;
 
 int twice(int n) { return 2 * n; }
 
@@ -20,9 +24,12 @@ void say(const std::string& text) {
 }
 
 int use(std::optional<brood::StartMethod> method) {
-  brood::Process child({.start_method = method}, [] { std::exit(7); });
+  brood::Pipe pipe;  // before there is a family: its processes do not keep copies
+  brood::Process child(
+      {.start_method = method}, [](brood::Connection) { std::exit(7); }, std::move(pipe.second));
   child.start().join();
   if (child.exitcode() != 7) return 3;
+  if (!pipe.first.poll(20s)) return 5;
   const brood::Pool pool({.workers = 2, .start_method = method});
   if (pool.map(twice, std::vector<int>{1, 2}) != std::vector<int>{2, 4}) return 4;
   say("fine with " + brood::to_string(brood::get_start_method()));

@@ -1,0 +1,57 @@
+// Waiting for tasks together with other things.
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include <brood/pool/pool_core.hpp>
+
+namespace brood::detail {
+
+/// A waiter of a task, from its first look on: the worker that ends the task wakes it, and it does
+/// meanwhile what all who wait for a pool do.
+class PoolCore::TaskWatch final : public Watch {
+ public:
+  TaskWatch(std::shared_ptr<PoolCore> core, Task task)
+      : core_(std::move(core)), task_(std::move(task)) {}
+  TaskWatch(const TaskWatch&) = delete;
+  TaskWatch& operator=(const TaskWatch&) = delete;
+  ~TaskWatch() override {
+    if (!entered_ || core_->creator_ != core_->family_->self()) return;
+    const Lock lock(core_->mutex_);
+    PoolJob& job = *task_.batch;
+    job.waiters.erase(std::find(job.waiters.begin(), job.waiters.end(), task_.item + 1));
+    if (!job.blocks.empty()) core_->set_waiting(job);
+  }
+
+  bool look(std::vector<FutexWord>& words, Deadline& /*soon*/) override {
+    if (done_) return true;
+    core_->require_here("wait");
+    const Lock lock(core_->mutex_);
+    PoolJob& job = *task_.batch;
+    // Its memory is gone when somebody has fetched the result.
+    if (job.blocks.empty()) return done_ = true;
+    if (!std::exchange(entered_, true)) {
+      job.waiters.push_back(task_.item + 1);
+      core_->set_waiting(job);
+    }
+    const FutexWord event{&job.header->event, job.header->event.load()};
+    core_->tend();
+    if (ready(task_)) return done_ = true;
+    words.push_back(event);
+    const std::vector<FutexWord> deaths = core_->death_words();
+    words.insert(words.end(), deaths.begin(), deaths.end());
+    return false;
+  }
+
+ private:
+  std::shared_ptr<PoolCore> core_;
+  Task task_;
+  bool entered_ = false;
+  bool done_ = false;
+};
+
+std::shared_ptr<Watch> PoolCore::watch(const Task& task) {
+  return std::make_shared<TaskWatch>(shared_from_this(), task);
+}
+
+}  // namespace brood::detail
