@@ -10,6 +10,7 @@
 #include <ctime>
 #include <map>
 #include <numeric>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -142,6 +143,30 @@ TEST_P(Queues, BatchesAndGrowth) {
   EXPECT_EQ(got, numbers);
   queue.close();
   EXPECT_TRUE(queue.get_many(10).empty());
+}
+
+void put_batches(Queue<int> queue) {
+  std::vector<int> numbers(20'000);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  queue.put_many(numbers);
+  queue.put_many(std::views::iota(20'000, 40'000));
+  queue.put_many(std::vector<int>{});
+  queue.close();
+}
+
+// In order, though the queue has room for fewer than a batch.
+TEST_P(Queues, BatchesWaitForRoom) {
+  for (const std::size_t maxsize : {std::size_t{1}, std::size_t{50}, std::size_t{0}}) {
+    Queue<int> queue(maxsize);
+    Process child(put_batches, queue);
+    child.start();
+    int next = 0;
+    for (const int n : queue) ASSERT_EQ(n, next++) << "of at most " << maxsize;
+    EXPECT_EQ(next, 40'000);
+    child.join();
+    EXPECT_EQ(child.exitcode(), 0);
+    EXPECT_THROW(queue.put_many(std::vector<int>{1}), QueueClosed);
+  }
 }
 
 void answer(Queue<Value<int>> values) {

@@ -210,16 +210,40 @@ void QueueCore::at_end(ObjectRef ref, std::span<std::byte> payload) noexcept {
 std::size_t QueueCore::maxsize() const { return static_cast<std::size_t>(header().maxsize); }
 
 auto QueueCore::claim_slowly(Deadline deadline) const -> std::optional<Held> {
-  World world(*this, deadline);
   Held held;
+  return claim_slowly({&held, 1}, deadline) == 1 ? std::optional(held) : std::nullopt;
+}
+
+auto QueueCore::claim_slowly(std::span<Held> out, Deadline deadline) const -> std::size_t {
+  World world(*this, deadline);
   std::size_t got = 0;
-  switch (wait_to_claim(ring_, world, {&held, 1}, got)) {
+  switch (wait_to_claim(ring_, world, out, got)) {
     case RingStep::done:
-      return held;
+      return got;
     case RingStep::closed:
       throw QueueClosed("the queue is closed: nothing can be put into it any more");
     default:
-      return std::nullopt;
+      return 0;
+  }
+}
+
+void QueueCore::put_images(const void* from, std::size_t count, std::size_t size) const {
+  const auto* bytes = static_cast<const std::byte*>(from);
+  std::array<Held, kBatch> slots;
+  while (count > 0) {
+    const std::span<Held> wanted = std::span(slots).first(std::min(count, kBatch));
+    std::size_t got = 0;
+    if (ring_.claim(handle_.member().self(), wanted, got) != RingStep::done) {
+      got = claim_slowly(wanted, Deadline::never());
+    }
+    for (const Held& held : wanted.first(got)) {
+      std::memcpy(held.slot->payload, bytes, size);
+      held.slot->size = static_cast<std::uint16_t>(size);
+      held.slot->kind = kInline;
+      bytes += size;
+    }
+    ring_.commit(wanted.first(got));
+    count -= got;
   }
 }
 

@@ -110,6 +110,12 @@ class QueueCore {
     ring_.commit(held);
   }
 
+  /// Puts `count` values of `size` bytes, one behind the other at `from`, waiting for room. Throws
+  /// QueueClosed, SharedMemoryFull: then the first ones are put.
+  void put_images(const void* from, std::size_t count, std::size_t size) const;
+  /// How many of them at once.
+  static constexpr std::size_t kBatch = 64;
+
   enum class Taken : std::uint8_t { message, nothing, end };
   /// Takes a message, waiting for it until the deadline.
   Taken take(Held& held, bool lease, Deadline deadline) const {
@@ -167,6 +173,7 @@ class QueueCore {
   static const bool kEndKnown;
   static Ring<> ring_in(const Handle& handle);
   [[nodiscard]] std::optional<Held> claim_slowly(Deadline deadline) const;
+  [[nodiscard]] std::size_t claim_slowly(std::span<Held> out, Deadline deadline) const;
   Taken take_slowly(Held& held, bool lease, Deadline deadline) const;
   void release_block(Held held) const;
 
