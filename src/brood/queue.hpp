@@ -1,5 +1,6 @@
 // Layer: channel
 // First in, first out, between processes.
+// Length: one class, most of it what its calls promise.
 #pragma once
 
 #include <algorithm>
