@@ -39,7 +39,8 @@ void greet(const Address& address, std::optional<std::string> key) {
 TEST_P(ListenerProcessTest, AChildConnectsInEveryFamily) {  // [test_listener_client]
   const TempDir dir;
   for (const Address& address :
-       {Address::path(dir.file("socket")), Address::abstract("brood-family-test"),
+       {Address::path(dir.file("socket")),
+        Address::abstract("brood-family-test-" + std::to_string(::getpid())),
         Address::tcp("127.0.0.1", 0)}) {
     for (const bool keyed : {false, true}) {
       const std::optional<std::string> key =
@@ -146,7 +147,8 @@ TEST_P(ListenerProcessTest, AChildKeepsNoListenerAndNoConnectionOfItsParentOpen)
   std::optional<Listener> listener(std::in_place, Address::path(path));
   Connection plain = connect(listener->address());
   Connection accepted = listener->accept();
-  Listener keyed(Address::abstract("brood-keeps-test"), {.authkey = "x"});
+  Listener keyed(Address::abstract("brood-keeps-test-" + std::to_string(::getpid())),
+                 {.authkey = "x"});
   std::optional<Connection> client;
   std::thread connecting([&] { client = connect(keyed.address(), {.authkey = "x"}); });
   Connection encrypted = keyed.accept();
