@@ -295,7 +295,7 @@ TEST(Barriers, OfOneNeverWait) {
     EXPECT_EQ(barrier.wait_until(std::chrono::steady_clock::now(), [&] { ++acted; }), 0);
   }
   EXPECT_EQ(acted, 15);
-  EXPECT_EQ(barrier.wait([n = 0]() mutable { ++n; }), 0);
+  EXPECT_EQ(barrier.wait([n = 0]() mutable { EXPECT_EQ(++n, 1); }), 0);
 }
 
 TEST(Barriers, AnActionThatThrowsBreaksIt) {

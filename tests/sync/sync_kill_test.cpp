@@ -758,6 +758,20 @@ TEST_F(SyncKill, SharedLockThroughTheGate) {
       });
 }
 
+// What one left who had the same slot before is nobody's.
+TEST_F(SyncKill, SharedLockInASlotThatIsUsedAgain) {
+  me = Tag(kVictim.slot(), 1);
+  words->shared_lock.lock_shared();
+  words->shared_lock.lock_shared();
+  me = Tag(kVictim.slot(), 2);
+  EXPECT_EQ(words->shared_lock.shares(), 0U);
+  EXPECT_THROW(words->shared_lock.unlock_shared(), StateError);
+  words->shared_lock.lock_shared();
+  EXPECT_EQ(words->shared_lock.shares(), 1U);
+  words->shared_lock.unlock_shared();
+  EXPECT_EQ(words->shared_lock.readers(), 0U);
+}
+
 TEST_F(SyncKill, LeavingAShareBesideASleeper) {
   kill_beside_a_sleeper([&] { words->shared_lock.lock_shared(); },
                         [&] { words->shared_lock.unlock_shared(); },

@@ -393,10 +393,10 @@ Tag BarrierWord<Env>::dead_party(std::uint64_t generation) const {
 template <class Env>
 void BarrierWord<Env>::throw_broken(Status why, std::uint64_t generation) const {
   if (why == Status::kAborted) {
-    throw BrokenBarrierError(generation_of(actor_.load()) == generation
-                                 ? "this barrier's action failed, or it was aborted while it ran; "
-                                   "reset() makes it as new"
-                                 : "this barrier was aborted; reset() makes it as new");
+    const bool acting = generation_of(actor_.load()) == generation;
+    throw BrokenBarrierError(acting ? "this barrier's action failed, or it was aborted while it "
+                                      "ran; reset() makes it as new"
+                                    : "this barrier was aborted; reset() makes it as new");
   }
   if (why == Status::kTimedOut) {
     throw BrokenBarrierError(
