@@ -95,7 +95,7 @@ TEST_P(SharedMemoryInfoTest, WhatAKilledChildGaveAwayStays) {
   detail::Segment& segment = family->segment();
   for (std::uint64_t at = segment.header().data_at; at < segment.size(); at += 1024) {
     const detail::Extents& extents = segment.extents();
-    if (at - segment.header().data_at > 64 * extents.granule_bytes()) break;
+    if (at - segment.header().data_at > 1024 * extents.granule_bytes()) break;
     family->heap().free_shared(at, detail::SharedOwner{777});
     family->heap().free_shared(at, detail::SharedOwner{778});
   }
