@@ -159,10 +159,14 @@ class LayersTest(TreeTest):
         )
 
     def test_catches_third_party_headers_outside_channel(self):
-        for header in ["cereal/cereal.hpp", "boost/pfr.hpp"]:
+        for header in ["cereal/cereal.hpp", "boost/pfr.hpp", "openssl/ssl.h"]:
             self.caught(
                 "src/brood/pool/x.cpp", f"#include <{header}>\n", 1, "is for channel alone"
             )
+
+    def test_catches_headers_that_users_need_not_have(self):
+        text = "#pragma once\n#include <openssl/ssl.h>\n"
+        self.caught("src/brood/channel/x.hpp", text, 2, "must not be in a header")
 
     def test_is_not_misled_by_comments_and_literals(self):
         self.assert_sound(

@@ -195,6 +195,22 @@ TEST_P(ConnectionTest, TheDescriptorIsReadableWhileThereIsAMessageOrTheEnd) {  /
   EXPECT_EQ(wait({pipe.second}, 10s).size(), 1U);
 }
 
+TEST_P(ConnectionTest, ACopyOfTheProcessDoesNotSpoilAnEncryptedOne) {
+  if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
+  auto pipe = ends();
+  if (!encrypted()) return;  // the others may be used by both
+  testing::in_child([&] {
+    EXPECT_THROW(pipe.first.send(1), StateError);
+    EXPECT_THROW(pipe.first.recv<int>(), StateError);
+    EXPECT_THROW(static_cast<void>(pipe.first.poll()), StateError);
+    pipe.first.close();
+  });
+  pipe.first.send(2);
+  EXPECT_EQ(pipe.second.recv<int>(), 2);
+  pipe.second.send(3);
+  EXPECT_EQ(pipe.first.recv<int>(), 3);
+}
+
 TEST_P(ConnectionTest, ManyMayReceiveAtOnceAndEachMessageGoesToOne) {
   auto pipe = ends();
   constexpr int kMessages = 600;
@@ -224,7 +240,7 @@ TEST_P(ConnectionTest, ManyMayReceiveAtOnceAndEachMessageGoesToOne) {
   for (int i = 0; i < kMessages; ++i) EXPECT_EQ(all[static_cast<std::size_t>(i)], i);
 }
 
-TEST_P(ConnectionTest, DescriptorsGoWhereTheKernelCarriesThem) {
+TEST_P(ConnectionTest, DescriptorsGoWhereTheKernelCarriesThem) {  // [test_pickling, test_access]
   auto pipe = ends();
   Descriptor file = Descriptor::copy_of(2);
   Pipe other;

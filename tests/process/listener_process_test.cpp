@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <brood/authkey.hpp>
 #include <brood/connect.hpp>
@@ -137,6 +138,35 @@ TEST_P(ListenerProcessTest, AKilledOnesPathIsTakenAwayUnlessItIsAnothersByNow) {
     } else {
       EXPECT_TRUE(testing::eventually([&] { return !std::filesystem::exists(path); }));
       std::filesystem::remove(path + ".sign");
+    }
+  }
+}
+
+void send_for_ever(const Address& address) {
+  Connection connection = connect(address);
+  for (int i = 0;; ++i)
+    connection.send(std::vector<int>(static_cast<std::size_t>(i % 7) * 5000, i));
+}
+
+TEST_P(ListenerProcessTest, OfAKilledSenderWholeMessagesComeThenTheEnd) {
+  for (const Address& address : {Address::tcp("127.0.0.1", 0), Address::abstract("brood-sends")}) {
+    for (int round = 0; round < 5; ++round) {
+      Listener listener(address);
+      Process child({.daemon = true}, send_for_ever, listener.address());
+      child.start();
+      auto connection = listener.try_accept_for(20s);
+      ASSERT_TRUE(connection);
+      int next = 0;
+      const auto receive = [&](int until) {
+        for (; next != until; ++next) {
+          const auto message = connection->recv<std::vector<int>>();
+          ASSERT_EQ(message, std::vector<int>(static_cast<std::size_t>(next % 7) * 5000, next));
+        }
+      };
+      receive(10 * round + 3);
+      child.kill();
+      EXPECT_THROW(receive(-1), EndOfStream);
+      child.join();
     }
   }
 }
