@@ -93,23 +93,24 @@ class Waiting {
   /// This thread sleeps for the descriptors, another for the words. That one looks at nothing: what
   /// there is to do (a pool may fork a worker) is done by this one when it is alone again.
   void sleep_beside_descriptors(Member::Glance glance) {
-    if (!event_) event_.emplace();
+    EventFd& event = event_ ? *event_ : event_.emplace();
     stop_.store(0);
     struct Helper {
       Waiting& waiting;
+      EventFd& event;
       std::thread thread;
       ~Helper() {
         waiting.stop_.store(1);
         futex_wake_all(waiting.stop_);
         thread.join();
-        waiting.event_->clear();
+        event.clear();
       }
-    } const helper{*this, start_quiet_thread([this, glance] {
+    } const helper{*this, event, start_quiet_thread([this, glance, &event] {
                      member_->sleep(glance, words_, soon_);
-                     event_->signal();
+                     event.signal();
                    })};
     std::vector<int> all = fds_;
-    all.push_back(event_->descriptor());
+    all.push_back(event.descriptor());
     static_cast<void>(wait_readable(all, soon_));
   }
 

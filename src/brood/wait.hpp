@@ -69,10 +69,10 @@ std::vector<std::size_t> wait_until(std::span<const Waitable> objects, Deadline 
 /// Costs: descriptors alone are one poll(); queues and futures alone one sleep on up to about 120
 /// words of shared memory (a queue has one, a pool's futures one and one for each worker; with more
 /// of them it looks every five milliseconds). Both together, if none is ready at once, need a
-/// thread for as long as the call sleeps, some 50 microseconds; it is gone when the call returns,
-/// and so is never in the way of a later fork. Who waits for a future does what the pool needs
-/// meanwhile, as get() does. A death wakes those whom it concerns: a message that comes back from a
-/// killed consumer makes its queue ready.
+/// thread for as long as the call sleeps, some tens of microseconds; it is gone when the call
+/// returns, and so is never in the way of a later fork. Who waits for a future does what the pool
+/// needs meanwhile, as get() does. A death wakes those whom it concerns: a message that comes back
+/// from a killed consumer makes its queue ready.
 ///
 /// Throws StateError for a closed connection, a process that was not started, a future whose result
 /// was fetched, and for nothing to wait for without a timeout; SystemError for a number that is no

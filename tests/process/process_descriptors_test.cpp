@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -48,6 +50,17 @@ int server_pid() {
   const auto family = detail::Family::require();
   const auto tag = detail::Tag::from_bits(family->segment().header().watchdog.load());
   return family->registry().record(tag).pid.load();
+}
+
+/// Whether a thread of this process sleeps in poll().
+bool polls(int thread) {
+  const std::string text =
+      testing::read_file("/proc/self/task/" + std::to_string(thread) + "/syscall");
+  bool found = text.starts_with(std::to_string(SYS_ppoll) + " ");
+#ifdef SYS_poll
+  found = found || text.starts_with(std::to_string(SYS_poll) + " ");
+#endif
+  return found;
 }
 
 /// The limit on descriptors of a process, as long as this lives.
@@ -185,11 +198,19 @@ TEST_P(ProcessDescriptors, AChildForWhichThereWasNoSpareHasNoSecondCopies) {
       },
       std::move(pipe.second));
   ASSERT_EQ(::kill(server_, SIGSTOP), 0);
-  std::thread starter([&] { child.start(); });
-  std::this_thread::sleep_for(20ms);  // if it was not enough, this test proves less
+  ASSERT_TRUE(eventually([&] { return testing::process_state(server_) == 'T'; }));
+  std::atomic<int> thread{0};
+  std::thread starter([&] {
+    thread.store(detail::current_tid());
+    child.start();
+  });
+  // It has sent its request when it waits for the answer.
+  const bool asked = eventually([&] { return polls(thread.load()); });
   ASSERT_EQ(::kill(spare, SIGKILL), 0);
+  const bool ended = eventually([&] { return testing::process_ended(spare); });
   ASSERT_EQ(::kill(server_, SIGCONT), 0);
   starter.join();
+  EXPECT_TRUE(asked && ended);
   EXPECT_NE(child.pid(), spare);
   EXPECT_TRUE(pipe.first.poll(20s)) << "somebody has a copy";
   EXPECT_TRUE(child.is_alive());
