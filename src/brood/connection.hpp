@@ -34,14 +34,14 @@ struct ConnectOptions;
 ///     auto map = pipe.second.recv<std::map<std::string, int>>();
 ///
 /// Who may use it at once: any number of threads may send and receive; messages of several senders
-/// do not mix, and each is received once. Moving, closing and destroying it is for one thread, while
-/// no other uses it.
+/// do not mix, and each is received once. Moving, closing and destroying it is for one thread,
+/// while no other uses it.
 ///
 /// Where its bytes live: in the kernel, and large messages in memory files without a name, of which
 /// no more than a few are on their way (then senders wait). Nothing is buffered in this object, so
-/// descriptor() is readable exactly while there is a message, or the end. One that is encrypted (see
-/// Listener) has messages that are coming in private memory; its descriptor() may be readable for
-/// the beginning of one, too.
+/// descriptor() is readable exactly while there is a message, or the end. One that is encrypted
+/// (see Listener) has messages that are coming in private memory; its descriptor() may be readable
+/// for the beginning of one, too.
 ///
 /// When a holder dies: what it had sent is delivered, then recv() throws EndOfStream, at once. A
 /// message that was not sent to its end was not sent. Sending to it throws EndOfStream; no signal
