@@ -93,6 +93,24 @@ def run_queue_two(pool, n):
 def run_queue_text(pool, n):
     run_queue_of(1, n, 'x' * 1000)
 
+def echo(connection):
+    while True:
+        message = connection.recv_bytes()
+        if not message:
+            return
+        connection.send_bytes(message)
+
+def run_pipe(pool, n):
+    ours, its = multiprocessing.Pipe()
+    peer = multiprocessing.Process(target=echo, args=(its,))
+    peer.start()
+    message = b'x' * 64
+    for _ in range(n):
+        ours.send_bytes(message)
+        ours.recv_bytes()
+    ours.send_bytes(b'')
+    peer.join()
+
 if __name__ == '__main__':
     multiprocessing.set_start_method('fork')
     with multiprocessing.Pool(2) as pool:

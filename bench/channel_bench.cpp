@@ -1,6 +1,8 @@
-// Queues beside Python's, Boost.Interprocess's message_queue, a pipe, memcpy and a futex.
+// Queues and pipes beside Python's, Boost.Interprocess's message_queue, ZeroMQ, a pipe, a socket
+// pair, memcpy and a futex.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -8,9 +10,16 @@
 #include <boost/interprocess/ipc/message_queue.hpp>
 #include <brood/brood.hpp>
 #include <chrono>
+#include <csignal>
 #include <cstring>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
+
+#if BROOD_BENCH_HAS_ZMQ
+#include <zmq.h>
+#endif
 
 #include "support/futex_peer.hpp"
 #include "support/python_peer.hpp"
@@ -109,6 +118,101 @@ void raw_pipe(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * n);
 }
 
+#if BROOD_BENCH_HAS_ZMQ
+// Messages of `size` bytes from a child that pushes to this process, which pulls.
+void zeromq(benchmark::State& state, std::size_t size) {
+  const long n = bench::scaled(500'000);
+  const std::string address = fmt::format("ipc://@brood-bench-{}", ::getpid());
+  for (auto _ : state) {
+    const pid_t child = ::fork();  // before there is a context: its threads do not cross
+    if (child == 0) {
+      void* context = ::zmq_ctx_new();
+      void* socket = ::zmq_socket(context, ZMQ_PUSH);
+      const std::string message(size, 'x');
+      if (::zmq_connect(socket, address.c_str()) != 0) ::_exit(1);
+      for (long i = 0; i != n; ++i) {
+        if (::zmq_send(socket, message.data(), size, 0) < 0) ::_exit(1);
+      }
+      ::zmq_close(socket);
+      ::zmq_ctx_term(context);  // waits until all is sent
+      ::_exit(0);
+    }
+    void* context = ::zmq_ctx_new();
+    void* socket = ::zmq_socket(context, ZMQ_PULL);
+    std::string message(size, ' ');
+    bool good = ::zmq_bind(socket, address.c_str()) == 0 &&
+                ::zmq_recv(socket, message.data(), size, 0) >= 0;  // it has started
+    const auto start = std::chrono::steady_clock::now();
+    for (long i = 1; good && i != n; ++i) {
+      good = ::zmq_recv(socket, message.data(), size, 0) >= 0;
+    }
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (!good) ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    ::zmq_close(socket);
+    ::zmq_ctx_term(context);
+    if (!good) return state.SkipWithError("ZeroMQ");
+  }
+  state.SetItemsProcessed(state.iterations() * n);
+}
+#endif
+
+constexpr std::size_t kPing = 64;
+
+void echo_bytes(brood::Connection connection) {
+  std::vector<std::byte> message(kPing);
+  try {
+    for (;;) connection.send_bytes(std::span(message).first(connection.recv_bytes_into(message)));
+  } catch (const brood::EndOfStream&) {
+    return;
+  }
+}
+
+void pipe_round_trip(benchmark::State& state) {
+  brood::Pipe pipe;
+  brood::Process peer(echo_bytes, std::move(pipe.second));
+  peer.start();
+  std::vector<std::byte> message(kPing);
+  for (auto _ : state) {
+    const auto start = std::chrono::steady_clock::now();
+    pipe.first.send_bytes(message);
+    benchmark::DoNotOptimize(pipe.first.recv_bytes_into(message));
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  state.SetItemsProcessed(state.iterations());
+  pipe.first.close();
+  peer.join();
+}
+
+void socketpair_round_trip(benchmark::State& state) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) != 0) return state.SkipWithError("socketpair");
+  char message[kPing] = {};
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::close(ends[0]);
+    while (::recv(ends[1], message, kPing, 0) > 0) {
+      if (::send(ends[1], message, kPing, 0) < 0) break;
+    }
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  for (auto _ : state) {
+    const auto start = std::chrono::steady_clock::now();
+    if (::send(ends[0], message, kPing, 0) < 0 || ::recv(ends[0], message, kPing, 0) <= 0) {
+      state.SkipWithError("the peer is gone");
+      break;
+    }
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  state.SetItemsProcessed(state.iterations());
+  ::close(ends[0]);
+  ::waitpid(child, nullptr, 0);
+}
+
 void echo(brood::Queue<int> pings, brood::Queue<int> pongs) {
   for (const int ping : pings) {
     ::usleep(50);  // the other end is asleep
@@ -160,6 +264,17 @@ void large_vector(benchmark::State& state) {
     benchmark::DoNotOptimize(queue.get());
   }
   state.SetBytesProcessed(state.iterations() * static_cast<long>(bytes));
+}
+
+// Only its name goes through the queue.
+void shared_array(benchmark::State& state, std::size_t bytes) {
+  brood::Queue<brood::SharedArray<char>> queue(2);
+  const brood::SharedArray<char> value(bytes);
+  for (auto _ : state) {
+    queue.put(value);
+    benchmark::DoNotOptimize(queue.get());
+  }
+  state.SetItemsProcessed(state.iterations());
 }
 
 void copy_vector(benchmark::State& state) {
@@ -232,9 +347,22 @@ int main(int argc, char** argv) {
   });
   add("boost_message_queue", boost_queue);
   add("pipe", raw_pipe);
+#if BROOD_BENCH_HAS_ZMQ
+  add("zeromq_int", [](State& s) { zeromq(s, sizeof(int)); });
+  add("zeromq_text", [](State& s) { zeromq(s, 1000); });
+#endif
+  add("pipe_round_trip", pipe_round_trip, bench::scaled(50'000));
+  add("socketpair_round_trip", socketpair_round_trip, bench::scaled(50'000));
+  add("python_pipe", [](State& s) { python_runs(s, "pipe", bench::scaled(50'000)); });
   add("queue_ping_pong", ping_pong, bench::scaled(5'000));
   add("futex_ping_pong", futex_ping_pong, bench::scaled(5'000));
   benchmark::RegisterBenchmark("queue_64_mib", large_vector)->UseRealTime();
+  benchmark::RegisterBenchmark("shared_array_64_mib", [](State& s) {
+    shared_array(s, kLarge);
+  })->UseRealTime();
+  benchmark::RegisterBenchmark("shared_array_64_kib", [](State& s) {
+    shared_array(s, 1U << 16U);
+  })->UseRealTime();
   benchmark::RegisterBenchmark("memcpy_64_mib", copy_vector)->UseRealTime();
 
   using bench::Judged;
@@ -245,24 +373,43 @@ int main(int argc, char** argv) {
                       .target = target,
                       .judged = Judged::times_as_fast};
   };
-  return bench::run(
-      argc, argv,
-      {faster("Queue<int> 1 to 1, beside Python's", "queue_int", "python_queue", 50),
-       faster("Queue<int> 1 to 1, beside Boost's", "queue_int_bounded", "boost_message_queue", 5),
-       faster("Queue<int> 1 to 1, beside a pipe", "queue_int_bounded", "pipe", 10),
-       faster("Queue<int> 2 to 2, beside Python's", "queue_int_two_to_two",
-              "python_queue_two_to_two", 50),
-       faster("Queue of 1 KB texts, beside Python's", "queue_text", "python_queue_text", 20),
-       faster("Queue<int> 1 to 1, cores busy, beside Python's", "queue_int_loaded",
-              "python_queue_loaded", 20),
-       {.what = "64 MiB vector through a Queue, beside memcpy",
-        .ours = "queue_64_mib",
-        .beside = "memcpy_64_mib",
-        .target = 2.5,
-        .judged = Judged::at_most},
-       {.what = "Queue ping-pong, both ends asleep, beside a futex (50 us pause each)",
-        .ours = "queue_ping_pong",
-        .beside = "futex_ping_pong",
-        .target = 1.3,
-        .judged = Judged::at_most}});
+  return bench::run(argc, argv, {
+    faster("Queue<int> 1 to 1, beside Python's", "queue_int", "python_queue", 50),
+        faster("Queue<int> 1 to 1, beside Boost's", "queue_int_bounded", "boost_message_queue", 5),
+        faster("Queue<int> 1 to 1, beside a pipe", "queue_int_bounded", "pipe", 10),
+        faster("Queue<int> 2 to 2, beside Python's", "queue_int_two_to_two",
+               "python_queue_two_to_two", 50),
+        faster("Queue of 1 KB texts, beside Python's", "queue_text", "python_queue_text", 20),
+        faster("Queue<int> 1 to 1, cores busy, beside Python's", "queue_int_loaded",
+               "python_queue_loaded", 20),
+#if BROOD_BENCH_HAS_ZMQ
+        faster("Queue<int> 1 to 1, beside ZeroMQ", "queue_int_bounded", "zeromq_int", 3),
+        faster("Queue of 1 KB texts, beside ZeroMQ", "queue_text", "zeromq_text", 2),
+#endif
+        faster("Queue<int> 2 to 2, beside a pipe 1 to 1", "queue_int_two_to_two", "pipe", 10),
+        faster("Queue<int> 2 to 2, beside Boost's 1 to 1", "queue_int_two_to_two",
+               "boost_message_queue", 5),
+        faster("Pipe, 64 bytes there and back, beside Python's", "pipe_round_trip", "python_pipe",
+               5),
+        {.what = "Pipe, 64 bytes there and back, beside a socket pair",
+         .ours = "pipe_round_trip",
+         .beside = "socketpair_round_trip",
+         .target = 1.2,
+         .judged = Judged::at_most},
+        {.what = "64 MiB SharedArray through a Queue, beside one of 64 KiB",
+         .ours = "shared_array_64_mib",
+         .beside = "shared_array_64_kib",
+         .target = 1.5,
+         .judged = Judged::at_most},
+        {.what = "64 MiB vector through a Queue, beside memcpy",
+         .ours = "queue_64_mib",
+         .beside = "memcpy_64_mib",
+         .target = 2.5,
+         .judged = Judged::at_most},
+    {
+      .what = "Queue ping-pong, both ends asleep, beside a futex (50 us pause each)",
+      .ours = "queue_ping_pong", .beside = "futex_ping_pong", .target = 1.3,
+      .judged = Judged::at_most
+    }
+  });
 }
