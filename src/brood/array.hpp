@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <ranges>
 #include <span>
 #include <utility>
@@ -102,6 +104,21 @@ class Array {
     header().lock.lock();
     return {handle_, header().lock, items()};
   }
+  /// Nothing when somebody else holds it.
+  [[nodiscard]] std::optional<detail::ArrayLock<T>> try_lock() const {
+    return lock_until(detail::Deadline::now());
+  }
+  /// Nothing when the time passed first.
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<detail::ArrayLock<T>> try_lock_for(
+      std::chrono::duration<Rep, Period> timeout) const {
+    return lock_until(detail::Deadline::after(timeout));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] std::optional<detail::ArrayLock<T>> try_lock_until(
+      std::chrono::time_point<Clock, Duration> when) const {
+    return lock_until(detail::Deadline::after(when - Clock::now()));
+  }
 
   [[nodiscard]] T get(std::size_t i) const {
     T& item = at(i);
@@ -147,6 +164,10 @@ class Array {
     return detail::Handle::create(kObjectType, kItemsAt + size * sizeof(T));
   }
 
+  std::optional<detail::ArrayLock<T>> lock_until(detail::Deadline deadline) const {
+    if (!header().lock.try_lock_until(deadline)) return std::nullopt;
+    return std::optional<detail::ArrayLock<T>>(std::in_place, handle_, header().lock, items());
+  }
   [[nodiscard]] detail::ArrayHeader& header() const {
     return *reinterpret_cast<detail::ArrayHeader*>(handle_.payload().data());
   }

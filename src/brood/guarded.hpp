@@ -108,6 +108,11 @@ class Guarded {
       std::chrono::duration<Rep, Period> timeout) {
     return lock_until(detail::Deadline::after(timeout));
   }
+  template <class Clock, class Duration>
+  [[nodiscard]] std::optional<detail::Edit<T>> try_lock_until(
+      std::chrono::time_point<Clock, Duration> when) {
+    return lock_until(detail::Deadline::after(when - Clock::now()));
+  }
 
   /// What it was at the last unlock; does not wait for the lock.
   [[nodiscard]] T get() const { return shared().read(); }

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <concepts>
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -113,6 +115,21 @@ class Value {
     cell().lock.lock();
     return detail::ValueEdit<T>(cell());
   }
+  /// Nothing when somebody else holds it.
+  [[nodiscard]] std::optional<detail::ValueEdit<T>> try_lock() {
+    return lock_until(detail::Deadline::now());
+  }
+  /// Nothing when the time passed first.
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<detail::ValueEdit<T>> try_lock_for(
+      std::chrono::duration<Rep, Period> timeout) {
+    return lock_until(detail::Deadline::after(timeout));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] std::optional<detail::ValueEdit<T>> try_lock_until(
+      std::chrono::time_point<Clock, Duration> when) {
+    return lock_until(detail::Deadline::after(when - Clock::now()));
+  }
 
   /// Each in one step, without the lock; they return what was there before.
   T fetch_add(T by)
@@ -167,6 +184,10 @@ class Value {
   static constexpr std::size_t kLeastBytes = sizeof(detail::ValueCell<T>);
   explicit Value(detail::Handle handle) : handle_(std::move(handle)) {}
 
+  std::optional<detail::ValueEdit<T>> lock_until(detail::Deadline deadline) {
+    using Result = std::optional<detail::ValueEdit<T>>;
+    return cell().lock.try_lock_until(deadline) ? Result(std::in_place, cell()) : Result();
+  }
   [[nodiscard]] detail::ValueCell<T>& cell() const {
     return *reinterpret_cast<detail::ValueCell<T>*>(handle_.payload().data());
   }

@@ -1,8 +1,11 @@
 // Value, Array, Guarded and SharedArray between processes.
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <numeric>
 #include <ranges>
@@ -124,6 +127,53 @@ TEST_P(SharedValues, GuardedIsRolledBack) {
   EXPECT_EQ(guarded.get().all[5], 7);
   auto held = guarded.lock();
   EXPECT_FALSE(guarded.try_lock());
+}
+
+void hold_all(Value<int> value, Array<int> array, Guarded<Wide> guarded, Value<bool> held) {
+  const auto a = value.lock();
+  const auto b = array.lock();
+  const auto c = guarded.lock();
+  held.set(true);
+  for (;;) ::pause();
+}
+
+// Nobody needs to wait for longer than he likes; who is dead holds nothing.
+TEST_P(SharedValues, EveryLockCanBeWaitedForWithADeadline) {
+  using std::chrono::milliseconds;
+  Value<int> value(1);
+  Array<int> array{1};
+  Guarded<Wide> guarded(Wide::of(1));
+  Value<bool> held(false);
+  Process p({.daemon = true}, hold_all, value, array, guarded, held);
+  p.start();
+  ASSERT_TRUE(testing::eventually([&] { return held.get(); }));
+  EXPECT_FALSE(value.try_lock());
+  EXPECT_FALSE(array.try_lock());
+  EXPECT_FALSE(guarded.try_lock());
+  EXPECT_FALSE(value.try_lock_for(milliseconds(1)));
+  EXPECT_FALSE(array.try_lock_for(milliseconds(1)));
+  EXPECT_FALSE(guarded.try_lock_for(milliseconds(1)));
+  const auto soon = [] { return std::chrono::system_clock::now() + milliseconds(1); };
+  EXPECT_FALSE(value.try_lock_until(soon()));
+  EXPECT_FALSE(array.try_lock_until(soon()));
+  EXPECT_FALSE(guarded.try_lock_until(soon()));
+  p.kill();
+  p.join();
+  {
+    const auto a = value.try_lock_for(std::chrono::seconds(10));
+    const auto b =
+        array.try_lock_until(std::chrono::steady_clock::now() + std::chrono::seconds(10));
+    const auto c = guarded.try_lock_for(std::chrono::seconds(10));
+    ASSERT_TRUE(a && b && c);
+    EXPECT_TRUE(a->owner_died() && b->owner_died() && c->owner_died());
+  }
+  {
+    auto edit = value.try_lock();
+    ASSERT_TRUE(edit);
+    EXPECT_FALSE(edit->owner_died());
+    **edit = 5;
+  }
+  EXPECT_EQ(value.get(), 5);
 }
 
 void increment_all(Array<int> numbers) {
