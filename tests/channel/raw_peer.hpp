@@ -134,16 +134,17 @@ class Relay {
       }
       const ssize_t got = ::recv(client.get(), buffer.data(), buffer.size(), 0);
       if (got <= 0) return;
-      const auto count = std::min(static_cast<std::size_t>(got), tricks.cut_after - passed_);
-      if (tricks.change_at >= passed_ && tricks.change_at < passed_ + count) {
-        buffer[tricks.change_at - passed_] ^= 1;
+      const std::size_t before = passed_;
+      const auto count = std::min(static_cast<std::size_t>(got), tricks.cut_after - before);
+      if (tricks.change_at >= before && tricks.change_at < before + count) {
+        buffer[tricks.change_at - before] ^= 1;
       }
+      passed_ = before + count;  // first: whoever sees what they lead to may ask for the number
       const std::size_t step = tricks.one_at_a_time ? 1 : count;
       for (std::size_t at = 0; at < count; at += step) {
         raw_send(server, {buffer.data() + at, step});
         if (tricks.one_at_a_time) std::this_thread::yield();
       }
-      passed_ += count;
       if (passed_ == tricks.cut_after) return;
     }
   }
