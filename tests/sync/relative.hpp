@@ -4,13 +4,19 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <csignal>
 #include <memory>
 #include <new>
+#include <random>
+#include <thread>
+#include <vector>
 
 #include <brood/process/family.hpp>
 
 #include "support/forked.hpp"
 #include "support/sanitizers.hpp"
+#include "support/single_step.hpp"
 
 namespace brood::detail {
 
@@ -56,6 +62,32 @@ class Relative {
   Tag tag_;
   testing::Forked process_;
 };
+
+/// Fills `workers` with relatives that run `work`, and for a while (longer when all is to be
+/// proved) stops them, or kills and replaces them, at random. They still run afterwards. Returns
+/// the kills.
+template <class Work>
+int kill_and_stop_at_random(std::vector<std::unique_ptr<Relative>>& workers, const Work& work) {
+  for (auto& worker : workers) worker = std::make_unique<Relative>(work);
+  std::mt19937 random(1);
+  int kills = 0;
+  const auto end = std::chrono::steady_clock::now() +
+                   std::chrono::milliseconds(testing::prove_everything() ? 60'000 : 1'500);
+  while (std::chrono::steady_clock::now() < end) {
+    auto& worker = workers[random() % workers.size()];
+    if (random() % 3 == 0) {
+      worker->process().signal(SIGSTOP);
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 2'000));
+      worker->process().signal(SIGCONT);
+      continue;
+    }
+    worker.reset();
+    ++kills;
+    worker = std::make_unique<Relative>(work);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 3'000));
+  }
+  return kills;
+}
 
 class SyncFamily : public ::testing::Test {
  protected:

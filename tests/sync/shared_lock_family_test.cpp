@@ -263,26 +263,8 @@ TEST_F(SyncFamily, RandomKillsAndStopsOfThoseWhoShare) {
       data->lock.unlock();
     }
   };
-  constexpr std::size_t kWorkers = 4;
-  std::vector<std::unique_ptr<Relative>> workers(kWorkers);
-  for (auto& worker : workers) worker = std::make_unique<Relative>(work);
-  std::mt19937 random(1);
-  int kills = 0;
-  const auto end = std::chrono::steady_clock::now() +
-                   std::chrono::milliseconds(testing::prove_everything() ? 60'000 : 1'500);
-  while (std::chrono::steady_clock::now() < end) {
-    auto& worker = workers[random() % kWorkers];
-    if (random() % 3 == 0) {
-      worker->process().signal(SIGSTOP);
-      std::this_thread::sleep_for(std::chrono::microseconds(random() % 2'000));
-      worker->process().signal(SIGCONT);
-      continue;
-    }
-    worker.reset();
-    ++kills;
-    worker = std::make_unique<Relative>(work);
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 3'000));
-  }
+  std::vector<std::unique_ptr<Relative>> workers(4);
+  const int kills = kill_and_stop_at_random(workers, work);
   const std::uint64_t written = data->before.load();
   const std::uint64_t read = data->read.load();
   EXPECT_TRUE(testing::eventually([&] {

@@ -111,6 +111,36 @@ class SyncKill : public ::testing::Test {
   Barrier& barrier() { return *reinterpret_cast<Barrier*>(words->barrier.data()); }
   Semaphore& semaphore() { return *reinterpret_cast<Semaphore*>(words->semaphore.data()); }
 
+  // What is killed in, and what must hold afterwards, of the words that more than one test kills.
+  void lock_twice() {
+    words->rlock.lock();
+    words->rlock.lock();
+    words->rlock.unlock();
+    words->rlock.unlock();
+  }
+  void expect_rlock_can_be_had() {
+    ASSERT_TRUE(words->rlock.try_lock());
+    EXPECT_EQ(words->rlock.depth(), 1U);
+    words->rlock.unlock();
+    EXPECT_FALSE(words->rlock.locked());
+  }
+  void use_all_permits() {
+    semaphore().acquire();
+    semaphore().acquire();
+    semaphore().release();
+    semaphore().release();
+  }
+  void expect_all_permits() {
+    ASSERT_EQ(semaphore().value(), 2U);
+    ASSERT_TRUE(semaphore().try_acquire());
+    ASSERT_TRUE(semaphore().try_acquire());
+    ASSERT_FALSE(semaphore().try_acquire());
+    semaphore().release();
+    semaphore().release();
+    EXPECT_THROW(semaphore().release(), StateError);
+    EXPECT_EQ(semaphore().value(), 2U);
+  }
+
   /// Stops `operation` at each instruction; `survivors` look at the memory as if it had been killed
   /// there. Nothing but the operation writes at a death here, so this is the same as killing.
   template <class Operation, class Survivors>
@@ -288,39 +318,11 @@ TEST_F(SyncKill, LockTakenOverFromTheDead) {
 }
 
 TEST_F(SyncKill, RLockTwice) {
-  stop_everywhere(
-      [&] {
-        words->rlock.lock();
-        words->rlock.lock();
-        words->rlock.unlock();
-        words->rlock.unlock();
-      },
-      [&] {
-        ASSERT_TRUE(words->rlock.try_lock());
-        EXPECT_EQ(words->rlock.depth(), 1U);
-        words->rlock.unlock();
-        EXPECT_FALSE(words->rlock.locked());
-      });
+  stop_everywhere([&] { lock_twice(); }, [&] { expect_rlock_can_be_had(); });
 }
 
 TEST_F(SyncKill, SemaphoreAcquireAndRelease) {
-  stop_everywhere(
-      [&] {
-        semaphore().acquire();
-        semaphore().acquire();
-        semaphore().release();
-        semaphore().release();
-      },
-      [&] {
-        ASSERT_EQ(semaphore().value(), 2U);
-        ASSERT_TRUE(semaphore().try_acquire());
-        ASSERT_TRUE(semaphore().try_acquire());
-        ASSERT_FALSE(semaphore().try_acquire());
-        semaphore().release();
-        semaphore().release();
-        EXPECT_THROW(semaphore().release(), StateError);
-        EXPECT_EQ(semaphore().value(), 2U);
-      });
+  stop_everywhere([&] { use_all_permits(); }, [&] { expect_all_permits(); });
 }
 
 TEST_F(SyncKill, SemaphoreSignals) {
@@ -413,38 +415,10 @@ TEST_F(SyncKill, TheTakeoverOfAMarkedLock) {
       });
 }
 TEST_F(SyncKill, TheTakeoverOfAnRLock) {
-  kill_the_recovery(
-      [&] {
-        words->rlock.lock();
-        words->rlock.lock();
-        words->rlock.unlock();
-        words->rlock.unlock();
-      },
-      [&] {
-        ASSERT_TRUE(words->rlock.try_lock());
-        EXPECT_EQ(words->rlock.depth(), 1U);
-        words->rlock.unlock();
-        EXPECT_FALSE(words->rlock.locked());
-      });
+  kill_the_recovery([&] { lock_twice(); }, [&] { expect_rlock_can_be_had(); });
 }
 TEST_F(SyncKill, TakingThePermitsOfTheDead) {
-  kill_the_recovery(
-      [&] {
-        semaphore().acquire();
-        semaphore().acquire();
-        semaphore().release();
-        semaphore().release();
-      },
-      [&] {
-        ASSERT_EQ(semaphore().value(), 2U);
-        ASSERT_TRUE(semaphore().try_acquire());
-        ASSERT_TRUE(semaphore().try_acquire());
-        ASSERT_FALSE(semaphore().try_acquire());
-        semaphore().release();
-        semaphore().release();
-        EXPECT_THROW(semaphore().release(), StateError);
-        EXPECT_EQ(semaphore().value(), 2U);
-      });
+  kill_the_recovery([&] { use_all_permits(); }, [&] { expect_all_permits(); });
 }
 TEST_F(SyncKill, TheTakeoverBesideASleeper) {
   const auto use = [&] {
