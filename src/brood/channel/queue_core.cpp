@@ -14,7 +14,6 @@
 #include <brood/errors.hpp>
 #include <brood/memory/object_kind.hpp>
 #include <brood/memory/objects.hpp>
-#include <brood/platform/process_handle.hpp>
 
 namespace brood::detail {
 namespace {
@@ -38,17 +37,6 @@ std::vector<ObjectRef> names_of(const std::vector<Handle>& kept) {
 }
 
 SharedOwner owner_of(ObjectRef ref) { return SharedOwner{ref.index + 1}; }
-
-/// No thread of it runs any more.
-bool is_dead(Registry& registry, Tag tag) {
-  const RecordState state = registry.state(tag);
-  if (state != RecordState::live) return state != RecordState::reserved;
-  if (registry.alive(tag)) return false;
-  if (registry.record(tag).gone.load() != 0) return true;
-  // SUBTLE: its main thread runs no more; another may be at the slot for some instructions.
-  const ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
-  return !process.valid() || process.wait_ended(Deadline::now());
-}
 
 }  // namespace
 
@@ -78,7 +66,7 @@ class QueueCore::World {
     return core_->epoch();
   }
   [[nodiscard]] bool dead(Tag tag) const {
-    const bool gone = is_dead(member_->registry(), tag);
+    const bool gone = member_->registry().over(tag);
     // Somebody whose end is near: it must be looked for again.
     unsettled_ = unsettled_ || (!gone && !member_->registry().alive(tag));
     return gone;
@@ -237,9 +225,7 @@ void QueueCore::put_images(const void* from, std::size_t count, std::size_t size
       got = claim_slowly(wanted, Deadline::never());
     }
     for (const Held& held : wanted.first(got)) {
-      std::memcpy(held.slot->payload, bytes, size);
-      held.slot->size = static_cast<std::uint16_t>(size);
-      held.slot->kind = kInline;
+      write_image(held, bytes, size);
       bytes += size;
     }
     ring_.commit(wanted.first(got));

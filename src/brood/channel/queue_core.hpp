@@ -104,9 +104,7 @@ class QueueCore {
   void put(const Held& held, QueueMessageSink& message) const;
   /// The same for a value whose bytes are the message, which fit.
   void put_image(const Held& held, const void* from, std::size_t size) const {
-    std::memcpy(held.slot->payload, from, size);
-    held.slot->size = static_cast<std::uint16_t>(size);
-    held.slot->kind = kInline;
+    write_image(held, from, size);
     ring_.commit(held);
   }
 
@@ -166,6 +164,11 @@ class QueueCore {
   }
   [[nodiscard]] std::uint32_t epoch() const {
     return handle_.member().segment().header().death_epoch.load();
+  }
+  static void write_image(const Held& held, const void* from, std::size_t size) {
+    std::memcpy(held.slot->payload, from, size);
+    held.slot->size = static_cast<std::uint16_t>(size);
+    held.slot->kind = kInline;
   }
   static Handle create(ObjectType type, const Shape& shape);
   static void free_block(Member& member, SharedOwner owner, const Held& held) noexcept;

@@ -8,7 +8,6 @@
 
 #include <brood/errors.hpp>
 #include <brood/platform/memory_file.hpp>
-#include <brood/platform/process_handle.hpp>
 
 namespace brood::detail {
 namespace {
@@ -74,19 +73,7 @@ ObjectLink<>* ObjectWorld::link(std::uint64_t at) const noexcept {
 
 // --- the rest of the world -------------------------------------------------------------------
 
-bool ObjectWorld::dead(Tag tag) const {
-  const Registry& registry = segment_->registry();
-  const RecordState state = registry.state(tag);
-  if (state == RecordState::live) {
-    if (registry.alive(tag)) return false;
-    if (registry.record(tag).gone.load() != 0) return true;
-    // SUBTLE: its main thread runs no more. Its other threads die of the same cause, but perhaps
-    // some instructions later, and one of them may be at the word that the caller is about to take.
-    const ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
-    return !process.valid() || process.wait_ended(Deadline::now());
-  }
-  return state != RecordState::reserved;  // noted when it had been reaped
-}
+bool ObjectWorld::dead(Tag tag) const { return segment_->registry().over(tag); }
 
 void ObjectWorld::grow(std::uint32_t from, std::uint32_t to) const {
   static_assert(ObjectTable<ObjectWorld>::kStep * sizeof(Entry) == kPageSlack);

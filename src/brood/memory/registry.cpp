@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/process_handle.hpp>
 
 namespace brood::detail {
 
@@ -142,6 +143,18 @@ RecordState Registry::state(Tag tag) const noexcept {
 bool Registry::alive(Tag tag) const noexcept {
   if (!tag.is_process()) return thread_alive(tag);
   return state(tag) == RecordState::live && life(tag).alive();
+}
+
+bool Registry::over(Tag tag) const noexcept {
+  const RecordState now = state(tag);
+  // In all other states it is noted when it had been reaped.
+  if (now != RecordState::live) return now != RecordState::reserved;
+  if (alive(tag)) return false;
+  if (record(tag).gone.load() != 0) return true;
+  // SUBTLE: its main thread runs no more. Its other threads die of the same cause, but perhaps some
+  // instructions later, and one of them may be at the word that the caller is about to take.
+  const ProcessHandle process = ProcessHandle::try_open(record(tag).pid.load());
+  return !process.valid() || process.wait_ended(Deadline::now());
 }
 
 bool Registry::expected(Tag tag) const noexcept {

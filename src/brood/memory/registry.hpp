@@ -146,6 +146,9 @@ class Registry {
   /// Whether the thread runs (of a process: the one that joined): the kernel's word. Two loads.
   /// False for ever once it is over; false also before it joined.
   [[nodiscard]] bool alive(Tag tag) const noexcept;
+  /// Whether no thread of it runs any more, nor will: what it was at may be taken over. Asks the
+  /// kernel about the whole process where alive() knows of its first thread only.
+  [[nodiscard]] bool over(Tag tag) const noexcept;
   /// Not known to be over: reserved and about to be started, or alive.
   [[nodiscard]] bool expected(Tag tag) const noexcept;
 
