@@ -117,7 +117,7 @@ class Array {
   template <class Clock, class Duration>
   [[nodiscard]] std::optional<detail::ArrayLock<T>> try_lock_until(
       std::chrono::time_point<Clock, Duration> when) const {
-    return lock_until(detail::Deadline::after(when - Clock::now()));
+    return lock_until(detail::Deadline::until(when));
   }
 
   [[nodiscard]] T get(std::size_t i) const {

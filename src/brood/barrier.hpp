@@ -84,11 +84,11 @@ class Barrier {
   }
   template <class Clock, class Duration>
   int wait_until(std::chrono::time_point<Clock, Duration> when) {
-    return arrive(detail::Deadline::after(when - Clock::now()), Word::NoAction());
+    return arrive(detail::Deadline::until(when), Word::NoAction());
   }
   template <class Clock, class Duration, std::invocable Action>
   int wait_until(std::chrono::time_point<Clock, Duration> when, Action action) {
-    return arrive(detail::Deadline::after(when - Clock::now()), action);
+    return arrive(detail::Deadline::until(when), action);
   }
 
   /// From now on the calling thread's end, by whatever death or in order, breaks the barrier, until

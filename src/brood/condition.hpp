@@ -110,7 +110,7 @@ class Condition {
   }
   template <class Clock, class Duration>
   bool wait_until(std::chrono::time_point<Clock, Duration> when) {
-    return wait_by(detail::Deadline::after(when - Clock::now()));
+    return wait_by(detail::Deadline::until(when));
   }
   /// What `ready()` says in the end.
   template <class Rep, class Period, std::predicate Ready>
@@ -119,7 +119,7 @@ class Condition {
   }
   template <class Clock, class Duration, std::predicate Ready>
   bool wait_until(std::chrono::time_point<Clock, Duration> when, Ready ready) {
-    return wait_by(detail::Deadline::after(when - Clock::now()), ready);
+    return wait_by(detail::Deadline::until(when), ready);
   }
 
   /// As std::condition_variable_any's. `held` is its lock, this condition, or a std::unique_lock of

@@ -45,7 +45,7 @@ class Event {
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool wait_until(std::chrono::time_point<Clock, Duration> when) const {
-    return word().wait_until(detail::Deadline::after(when - Clock::now()));
+    return word().wait_until(detail::Deadline::until(when));
   }
 
   /// Whether both are the same event.

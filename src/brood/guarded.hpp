@@ -111,7 +111,7 @@ class Guarded {
   template <class Clock, class Duration>
   [[nodiscard]] std::optional<detail::Edit<T>> try_lock_until(
       std::chrono::time_point<Clock, Duration> when) {
-    return lock_until(detail::Deadline::after(when - Clock::now()));
+    return lock_until(detail::Deadline::until(when));
   }
 
   /// What it was at the last unlock; does not wait for the lock.

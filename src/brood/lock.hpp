@@ -31,7 +31,7 @@ class LockHandle {
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Duration> when) {
-    return word().try_lock_until(Deadline::after(when - Clock::now()));
+    return word().try_lock_until(Deadline::until(when));
   }
   void unlock() { word().unlock(); }
 

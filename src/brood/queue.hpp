@@ -81,7 +81,7 @@ class Queue {
   template <class Clock, class Duration>
   [[nodiscard]] bool try_put_until(const T& value,
                                    std::chrono::time_point<Clock, Duration> when) const {
-    return put_until_deadline(value, detail::Deadline::after(when - Clock::now()));
+    return put_until_deadline(value, detail::Deadline::until(when));
   }
   /// One after the other, others' may come in between; who is killed in it has put the first ones.
   /// Small plain values go in batches, which is faster than put() for each.
@@ -110,7 +110,7 @@ class Queue {
   template <class Clock, class Duration>
   [[nodiscard]] std::optional<T> try_get_until(
       std::chrono::time_point<Clock, Duration> when) const {
-    return get_until_deadline(detail::Deadline::after(when - Clock::now()));
+    return get_until_deadline(detail::Deadline::until(when));
   }
   /// Waits for one, and takes what else is there, `most` at most. Empty at the end.
   [[nodiscard]] std::vector<T> get_many(std::size_t most) const;

@@ -80,7 +80,7 @@ class BasicSemaphore {
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool try_acquire_until(std::chrono::time_point<Clock, Duration> when) {
-    return word().try_acquire_until(detail::Deadline::after(when - Clock::now()));
+    return word().try_acquire_until(detail::Deadline::until(when));
   }
   /// Gives permits back: first those of the calling thread. Throws StateError, for the first that
   /// would be one too many; those before it are released.

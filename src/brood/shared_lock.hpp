@@ -60,7 +60,7 @@ class SharedLock {
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Duration> when) {
-    return word().try_lock_until(detail::Deadline::after(when - Clock::now()));
+    return word().try_lock_until(detail::Deadline::until(when));
   }
   void unlock() { word().unlock(); }
 
@@ -75,7 +75,7 @@ class SharedLock {
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_shared_until(std::chrono::time_point<Clock, Duration> when) {
-    return word().try_lock_shared_until(detail::Deadline::after(when - Clock::now()));
+    return word().try_lock_shared_until(detail::Deadline::until(when));
   }
   void unlock_shared() { word().unlock_shared(); }
 

@@ -128,7 +128,7 @@ class Value {
   template <class Clock, class Duration>
   [[nodiscard]] std::optional<detail::ValueEdit<T>> try_lock_until(
       std::chrono::time_point<Clock, Duration> when) {
-    return lock_until(detail::Deadline::after(when - Clock::now()));
+    return lock_until(detail::Deadline::until(when));
   }
 
   /// Each in one step, without the lock; they return what was there before.

@@ -31,6 +31,12 @@ class Deadline {
     return Deadline(start + std::chrono::ceil<Clock::duration>(wait));
   }
 
+  /// The time `when` of any clock, as that clock says now how far away it is.
+  template <class AnyClock, class Duration>
+  static Deadline until(std::chrono::time_point<AnyClock, Duration> when) {
+    return after(when - AnyClock::now());
+  }
+
   [[nodiscard]] constexpr bool is_never() const { return when_ == Clock::time_point::max(); }
   [[nodiscard]] constexpr bool is_now() const { return when_ == Clock::time_point::min(); }
   [[nodiscard]] bool passed() const { return !is_never() && (is_now() || Clock::now() >= when_); }
