@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -65,6 +66,20 @@ class RangeOwner {
   void fail(std::uint32_t item, ItemState state = ItemState::kCrashed);
   /// True: wake the workers that have left.
   bool retry(std::uint32_t item);
+
+  /// Runs a final item again, whatever it ended with. False, and nothing is changed, as long as its
+  /// worker has not committed it: ask again when that worker has, or is dead. Afterwards as
+  /// `retry`, but `heal` says whether to wake workers.
+  bool reopen(std::uint32_t item);
+
+  /// Makes a pending item final as `state` before a worker begins it. The worker that begins it at
+  /// the same time sees the state if it looks after ItemMarks::begin and a seq_cst fence, or the
+  /// caller sees the item in `begun` from now on. False: it is final already.
+  bool withdraw(std::uint32_t item, ItemState state);
+
+  /// The item that the worker of `slot` has begun last, if that is in its chunk under way. Unless
+  /// its state is final, the worker is in it or just behind it.
+  std::optional<std::uint32_t> begun(std::uint32_t slot) const;
 
   /// Hands out what found no room before, and clears up doubts. True: there is work again: wake
   /// the workers that have left.
@@ -277,6 +292,48 @@ bool RangeOwner<Atom>::retry(std::uint32_t item) {
   set_state(item, ItemState::kPending);
   put_back({item, item + 1});
   return heal();
+}
+
+template <template <class> class Atom>
+bool RangeOwner<Atom>::reopen(std::uint32_t item) {
+  for (std::uint32_t s = 0; s != board_.slot_count_; ++s) {
+    // Acquire pairs with the commit. An older value that lacks the item cannot be read: the caller
+    // has read the state, which was stored after the item came into the word.
+    const Range held = board_.unpack(board_.slots_[s].own.load(std::memory_order_acquire));
+    if (held.begin <= item && item < held.end) return false;
+  }
+  for (std::uint32_t s = 0; s != board_.slot_count_; ++s) {
+    // SUBTLE: whoever ran it may get it again, and would be said to be in it before it begins
+    // (I10). It does not write this number to its cursor before that, so the exchange meets only
+    // its going on to another item.
+    std::uint32_t last = item;
+    board_.slots_[s].cursor.compare_exchange_strong(last, Board::kNoItem, std::memory_order_acq_rel,
+                                                    std::memory_order_relaxed);
+  }
+  finished_to_ = std::min(finished_to_, item);
+  set_state(item, ItemState::kPending);
+  put_back({item, item + 1});
+  return true;
+}
+
+template <template <class> class Atom>
+bool RangeOwner<Atom>::withdraw(std::uint32_t item, ItemState state) {
+  // Said before the state, as finish() does.
+  board_.header_->mixed.store(1, std::memory_order_relaxed);
+  auto pending = static_cast<std::uint8_t>(ItemState::kPending);
+  // seq_cst: pairs with the worker's fence between its mark and its look at the state.
+  return board_.states_[item].compare_exchange_strong(pending, static_cast<std::uint8_t>(state),
+                                                      std::memory_order_seq_cst);
+}
+
+template <template <class> class Atom>
+std::optional<std::uint32_t> RangeOwner<Atom>::begun(std::uint32_t slot_index) const {
+  const auto& slot = board_.slots_[slot_index];
+  // seq_cst: pairs with the worker's fence, see withdraw().
+  const Range held = board_.unpack(slot.own.load(std::memory_order_seq_cst));
+  const std::uint32_t cursor = slot.cursor.load(std::memory_order_seq_cst);
+  if (cursor < held.begin || cursor >= held.end) return std::nullopt;
+  return cursor;
 }
 
 template <template <class> class Atom>
