@@ -28,6 +28,7 @@
 #include <brood/queue.hpp>
 #include <brood/ready_descriptor.hpp>
 #include <brood/register_exception.hpp>
+#include <brood/retry.hpp>
 #include <brood/runtime.hpp>
 #include <brood/semaphore.hpp>
 #include <brood/shareable_list.hpp>

@@ -64,6 +64,14 @@ class [[nodiscard]] Future {
     return wait_until(detail::Deadline::after(timeout));
   }
 
+  /// Ends the task with TaskCancelled: it is not begun any more, or, if it runs, its worker is
+  /// stopped (SIGTERM, then SIGKILL) and replaced, which costs no other task. False if it has ended
+  /// already, and nothing happens.
+  bool cancel() {
+    require();
+    return !outcome_ && core_->cancel(task_);
+  }
+
   /// Waits, then returns the result or throws what the task threw, WorkerCrashed, TaskCancelled or
   /// DecodeError. Throws StateError if it is not valid().
   R get() { return get_until(detail::Deadline::never()); }

@@ -46,6 +46,8 @@ enum class ItemState : std::uint8_t {
   kException = 2,
   kCrashed = 3,
   kCancelled = 4,
+  kAsked = 5,   ///< ended with an exception; the pool decides whether it is run again
+  kFailed = 6,  ///< ended with an exception, and is not
 };
 
 constexpr bool is_final(ItemState state) { return state >= ItemState::kValue; }

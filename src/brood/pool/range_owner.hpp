@@ -48,8 +48,9 @@ class RangeOwner {
 
   const Board& board() const { return board_; }
 
-  /// Hands out all items of a board just formatted with `TakeOrder::kSlices`.
-  void hand_out();
+  /// Hands out all items of a board just formatted with `TakeOrder::kSlices`, to the first `slots`
+  /// slots; 0: to all.
+  void hand_out(std::uint32_t slots = 0);
 
   /// Adds up to `count` items at the end of a `TakeOrder::kFifo` board, and returns how many it
   /// had room for; then wake workers that have left. None after `cancel`.
@@ -108,6 +109,18 @@ class RangeOwner {
     return skip(from, state, [state](ItemState s) { return s == state; });
   }
 
+  /// The first item from `from` on whose state is `state`, or `existing()`.
+  std::uint32_t first_of(ItemState state, std::uint32_t from) const {
+    for (std::uint32_t i = from; i < existing_; ++i) {
+      if constexpr (ItemMarks<Atom>::kByEight) {
+        while (i % 8 == 0 && existing_ - i >= 8 && !any_of_eight(i, state)) i += 8;
+        if (i == existing_) break;
+      }
+      if (board_.state(i) == state) return i;
+    }
+    return existing_;
+  }
+
   /// Items that have come to an end by now, those included of which their worker has not said so
   /// yet. For the eyes of a user: it looks at every item.
   std::uint32_t count_ended() const;
@@ -150,6 +163,14 @@ class RangeOwner {
 
   template <class Accept>
   std::uint32_t skip(std::uint32_t from, ItemState usual, const Accept& accept) const;
+  bool any_of_eight(std::uint32_t first, ItemState state) const {
+    constexpr std::uint64_t kOnes = 0x0101'0101'0101'0101;
+    // Relaxed: the caller looks at the items one by one.
+    const std::uint64_t eight = __atomic_load_n(
+        reinterpret_cast<const std::uint64_t*>(board_.states_ + first), __ATOMIC_RELAXED);
+    const std::uint64_t other = eight ^ (kOnes * static_cast<std::uint64_t>(state));
+    return ((other - kOnes) & ~other & (kOnes << 7U)) != 0;  // a byte of zero: Knuth 7.1.3 (90)
+  }
   bool at_rest() const;
   Look look() const;
   void look_at(const typename Board::Slot& slot, Look& seen) const;
@@ -191,9 +212,9 @@ class RangeOwner {
 // --------------------------------------------------------------------------------------------
 
 template <template <class> class Atom>
-void RangeOwner<Atom>::hand_out() {
+void RangeOwner<Atom>::hand_out(std::uint32_t to) {
   const std::uint64_t items = board_.items_;
-  const std::uint64_t slots = board_.slot_count_;
+  const std::uint64_t slots = to == 0 ? board_.slot_count_ : std::min(to, board_.slot_count_);
   // Whole lines of states for everyone, where there are enough.
   const std::uint64_t grid = items >= slots * 1024 ? 64 : 1;
   std::uint64_t begin = 0;
