@@ -23,6 +23,7 @@
 #include <brood/lock.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
+#include <brood/pool_counts.hpp>
 #include <brood/pool_options.hpp>
 #include <brood/process.hpp>
 #include <brood/queue.hpp>

@@ -161,6 +161,7 @@ class Pool {
   /// 1 to PoolOptions::max_workers. Throws ArgumentError, StateError (no workers), PoolClosed,
   /// StartError.
   void resize(int workers);
+  [[nodiscard]] PoolCounts counts() const;
   /// The process ids of the workers that live.
   [[nodiscard]] std::vector<int> worker_pids() const;
 

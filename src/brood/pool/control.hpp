@@ -52,7 +52,9 @@ struct alignas(64) JobHeader {
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> event;
   std::atomic<std::uint32_t> cancelled;  // the owner wants no more of it
-  std::atomic<std::uint32_t> failures;   // exceptions that the owner is asked about
+  /// Grows when the owner is needed, whether anybody waits for a result or not: to decide about an
+  /// exception, or because there is room now for work that had found none.
+  std::atomic<std::uint32_t> calls;
 };
 
 /// One input of a map: an argument for every item.

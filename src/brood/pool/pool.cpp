@@ -76,6 +76,8 @@ void Pool::resize(int workers) {
   core_->resize(static_cast<std::uint32_t>(workers));
 }
 
+PoolCounts Pool::counts() const { return core_ ? core_->counts() : PoolCounts(); }
+
 std::vector<int> Pool::worker_pids() const {
   return core_ ? core_->worker_pids() : std::vector<int>();
 }

@@ -20,6 +20,7 @@
 #include <brood/platform/deadline.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/pool_job.hpp>
+#include <brood/pool_counts.hpp>
 #include <brood/process/child_process.hpp>
 #include <brood/process/family.hpp>
 #include <brood/start_method.hpp>
@@ -31,19 +32,6 @@ struct EncodedCall {
   FunctionId function{};
   std::vector<std::byte> bytes;
   std::vector<Handle> kept;  // what they name
-};
-
-/// What a pool has done so far.
-struct PoolCounts {
-  std::uint64_t maps = 0;
-  std::uint64_t map_items = 0;
-  std::uint64_t tasks = 0;      // submitted
-  std::uint64_t started = 0;    // workers
-  std::uint64_t crashed = 0;    // workers that died by themselves or were killed from outside
-  std::uint64_t recycled = 0;   // workers that ended because of the pool's options
-  std::uint64_t stopped = 0;    // workers that were killed because of a limit or a cancellation
-  std::uint64_t retries = 0;    // attempts after the first
-  std::uint64_t cancelled = 0;  // tasks
 };
 
 struct PoolSetup {

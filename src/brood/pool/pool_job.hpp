@@ -52,7 +52,7 @@ struct PoolJob : std::enable_shared_from_this<PoolJob> {
   std::unordered_map<std::uint32_t, std::exception_ptr> verdicts;  // of items ended by the owner
   std::exception_ptr expired;                               // why all that is left was cancelled
   std::unordered_map<std::uint32_t, FailureKind> deferred;  // will be run again, or is asked about
-  std::uint32_t failures_seen = 0;                          // of the header's count
+  std::uint32_t calls_seen = 0;                             // of the header's count
   bool look_for_failures = false;                           // whatever the count says
   std::vector<std::uint32_t> waiters;  // items that threads of the owner wait for
 

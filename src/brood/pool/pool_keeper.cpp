@@ -50,7 +50,7 @@ void PoolCore::keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper) {
     const std::uint32_t kick = keeper->kick.load();
     if (keeper->stop.load()) return;
     const Family::Glance glance = core->family_->look();
-    std::vector<FutexWord> words;
+    std::vector<FutexWord> words{{&keeper->kick, kick}};  // first: there may be too many
     std::vector<Question> questions;
     std::vector<std::function<void()>> ready;
     Deadline next = Deadline::never();
@@ -59,7 +59,8 @@ void PoolCore::keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper) {
       const Lock lock(core->mutex_);
       const ServiceWork work;
       for (PoolJob* job : core->active_) {
-        if (job->asks_owner || !job->continuations.empty()) {
+        words.push_back({&job->header->calls, job->header->calls.load()});
+        if (!job->continuations.empty()) {
           words.push_back({&job->header->event, job->header->event.load()});
         }
       }
@@ -93,7 +94,6 @@ void PoolCore::keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper) {
       // What they held may have been the last to hold the pool.
       continue;
     }
-    words.push_back({&keeper->kick, kick});
     core->family_->sleep(glance, words, next);
   }
 }

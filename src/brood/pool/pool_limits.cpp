@@ -232,9 +232,9 @@ void PoolCore::expire(PoolJob& job, const std::exception_ptr& reason) {
 
 // Items that ended with an exception and may be worth another attempt.
 void PoolCore::ask_about_failures(PoolJob& job) {
-  const std::uint32_t failures = job.header->failures.load(std::memory_order_seq_cst);
-  if (failures == job.failures_seen && !job.look_for_failures && !job.owner.finished()) return;
-  job.failures_seen = failures;
+  const std::uint32_t calls = job.header->calls.load(std::memory_order_seq_cst);
+  if (calls == job.calls_seen && !job.look_for_failures && !job.owner.finished()) return;
+  job.calls_seen = calls;
   job.look_for_failures = false;
   std::uint32_t item = 0;
   while ((item = job.owner.first_of(ItemState::kException, item)) < job.owner.existing()) {

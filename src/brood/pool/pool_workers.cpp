@@ -103,6 +103,12 @@ void PoolCore::tend() {
     if (member.process && died(*member.process)) tend_death(slot);
   }
   see_to_limits();
+  // Those that there were ended for reasons of their own, and to start others had failed, perhaps.
+  const bool any = std::any_of(members_.begin(), members_.end(),
+                               [](const Member& member) { return member.process != nullptr; });
+  if (!any && work_is_left()) {
+    for (std::uint32_t slot = 0; slot < wanted_; ++slot) replace(slot);
+  }
   bool work = false;
   for (PoolJob* job : active_) work = job->owner.heal() || work;
   if (work) wake_workers(*control_, setup_.max_workers);
@@ -261,6 +267,7 @@ void PoolCore::resize(std::uint32_t workers) {
   if (control_->stop.load() != PoolControl::kRun) {
     throw PoolClosed("resize: the pool is closed");
   }
+  tend();  // who left before makes room
   wanted_ = workers;
   for (std::uint32_t slot = 0; slot < members_.size(); ++slot) {
     WorkerCell& cell = control_->cells()[slot];
@@ -270,8 +277,13 @@ void PoolCore::resize(std::uint32_t workers) {
       futex_wake_all(cell.event);
     }
   }
-  for (std::uint32_t slot = 0; slot < workers; ++slot) {
-    if (!members_[slot].process) start_worker(slot);
+  try {
+    for (std::uint32_t slot = 0; slot < workers; ++slot) {
+      if (!members_[slot].process) start_worker(slot);
+    }
+  } catch (...) {
+    short_of_workers_ = true;  // the next call tries again
+    throw;
   }
 }
 

@@ -223,6 +223,8 @@ class RangeBoard {
   /// nothing is left or as it waits for room. Whoever is last to empty its word sees all empty
   /// (I7), so the end is never missed; that several are told so is normal.
   bool leave(std::uint32_t slot) const;
+  /// After that: it is because the owner waits for room, not because of the end.
+  bool wants_owner() const { return header_->attention.load(std::memory_order_seq_cst) != 0; }
 
   // For anyone -------------------------------------------------------------------------------
 

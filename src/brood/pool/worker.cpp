@@ -207,7 +207,13 @@ bool Worker::enter(std::uint32_t index) {
     worked = run.worked;
     // Who waits for a certain task is woken by its end.
     const bool any = job.waiting.load(std::memory_order_relaxed) == JobHeader::kAnyItem;
-    if (!run.left_early && run.board.leave(slot_) && any) wake_owner(job);
+    if (!run.left_early && run.board.leave(slot_)) {
+      if (run.board.wants_owner()) {
+        call_owner(job);
+      } else if (any) {
+        wake_owner(job);
+      }
+    }
   }
   cell().job.store(0, std::memory_order_release);  // pairs with the owner's acquire before reuse
   return worked;
@@ -341,6 +347,13 @@ void wake_owner(JobHeader& job) noexcept {
   }
 }
 
+void call_owner(JobHeader& job) noexcept {
+  job.calls.fetch_add(1, std::memory_order_seq_cst);
+  job.event.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake_all(job.calls);
+  futex_wake_all(job.event);
+}
+
 void wake_workers(PoolControl& control, std::uint32_t count) noexcept {
   control.work.fetch_add(1, std::memory_order_seq_cst);
   wake_sleepers(control, count);
@@ -390,13 +403,6 @@ void WorkerUse::count(std::uint32_t items) {
   tasks_left_ -= std::min<std::uint64_t>(items, tasks_left_);
   over_ = over_ || tasks_left_ == 0 || end_.passed() ||
           (most_bytes_ != 0 && private_memory() > most_bytes_);
-}
-
-void JobRun::ask_owner() const {
-  // Behind the commit: before it the owner could not hand the item on.
-  job.failures.fetch_add(1, std::memory_order_seq_cst);
-  job.event.fetch_add(1, std::memory_order_seq_cst);
-  futex_wake_all(job.event);
 }
 
 void JobRun::wake_next() const {

@@ -43,6 +43,8 @@ class WorkerUse {
   Deadline end_;
 };
 
+void call_owner(JobHeader& job) noexcept;
+
 /// A worker at a job: what the thunk of a map sees.
 struct JobRun {
   Segment& segment;
@@ -62,7 +64,8 @@ struct JobRun {
   Range take() { return cut(board.take(slot)); }
   Range next(Range done, bool asks = false) {
     Range chunk = board.next(slot, done);
-    if (asks) ask_owner();
+    // Behind the commit: before it the owner could not hand the item on.
+    if (asks) call_owner(job);
     const bool pressing = control.top.load(std::memory_order_relaxed) > job.priority ||
                           leave.load(std::memory_order_relaxed) != 0;
     if (pressing || use.limited()) [[unlikely]] {
@@ -95,7 +98,6 @@ struct JobRun {
     if (use.limited() && chunk.size() > use.most()) chunk.end = chunk.begin + use.most();
     return chunk;
   }
-  void ask_owner() const;
   void wake_next() const;
 };
 
@@ -151,8 +153,10 @@ FunctionId worker_function();
 /// Leaves an error where the owner finds it; {0, 0} if there is no memory for it.
 Encoded write_error(ResultArea& results, ErrorRecord& error) noexcept;
 
-/// Wakes the owner of a pool that waits for `job`.
+/// Wakes the owner of a pool if it waits for `job`.
 void wake_owner(JobHeader& job) noexcept;
+/// Wakes whoever tends the pool: the owner is needed, see JobHeader::calls.
+void call_owner(JobHeader& job) noexcept;
 
 /// There is new work: wakes up to `count` sleeping workers.
 void wake_workers(PoolControl& control, std::uint32_t count) noexcept;
