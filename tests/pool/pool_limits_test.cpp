@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <numeric>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -87,6 +89,35 @@ TEST_P(PoolLimitsTest, WhoIgnoresTermIsKilled) {
   const auto outcomes = pool.with({.chunk = 1, .timeout = kLimit}).try_map(deaf, first_integers(4));
   EXPECT_TRUE(is_a<TaskTimeout>(outcomes[1].error())) << message_of(outcomes[1].error());
   for (const std::size_t i : {0, 2, 3}) EXPECT_TRUE(outcomes[i].has_value()) << i;
+}
+
+TEST_P(PoolLimitsTest, WhatAnItemHasStartedEndsWithIt) {
+  Pool pool({.workers = 2});
+  const std::string pids = dir_.file("pids");
+  const auto starts = [](std::string file, int n) {
+    if (n != 1) return n;
+    // A child, and a grandchild that left its parent as daemons do.
+    for (const bool daemon : {false, true}) {
+      const int child = ::fork();
+      if (child == 0) {
+        if (daemon) {
+          ::setsid();
+          if (::fork() != 0) ::_exit(0);
+        }
+        std::ofstream(file, std::ios::app) << ::getpid() << std::endl;
+        for (;;) ::pause();
+      }
+    }
+    for (;;) ::pause();
+  };
+  const auto outcomes = pool.with({.chunk = 1, .timeout = 3 * kLimit})
+                            .try_map(brood::bind(starts, pids), first_integers(6));
+  EXPECT_TRUE(is_a<TaskTimeout>(outcomes[1].error())) << message_of(outcomes[1].error());
+  std::istringstream started(read_file(pids));
+  std::vector<int> all;
+  for (int pid = 0; started >> pid;) all.push_back(pid);
+  ASSERT_EQ(all.size(), 2U) << read_file(pids);
+  for (const int pid : all) EXPECT_TRUE(eventually([&] { return process_ended(pid); })) << pid;
 }
 
 TEST_P(PoolLimitsTest, ATaskIsStoppedThoughNobodyWaitsForIt) {

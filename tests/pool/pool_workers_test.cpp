@@ -73,7 +73,8 @@ TEST_P(PoolWorkersTest, AWorkerThatGrowsIsReplaced) {
   const std::vector<long> counts =
       items_by_process(pool.with({.chunk = 1}).map(leak, first_integers(20)));
   EXPECT_GE(counts.size(), 3U);
-  for (const long items : counts) EXPECT_LE(items, 6);
+  // A copy of this process has room left over in what it inherited.
+  for (const long items : counts) EXPECT_LE(items, 10);
   EXPECT_EQ(pool.counts().crashed, 0U);
 }
 

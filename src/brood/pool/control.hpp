@@ -84,6 +84,7 @@ struct Encoded {
 struct ErrorNote {
   std::uint64_t previous;
   std::uint64_t item;
+  std::int64_t time;    // CLOCK_MONOTONIC: of the attempts at an item the last one counts
   std::uint64_t bytes;  // of the encoded ErrorRecord that follows
 };
 

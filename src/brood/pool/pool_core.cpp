@@ -379,19 +379,30 @@ std::optional<ErrorRecord> PoolCore::error_of(PoolJob& job, std::uint32_t item) 
     return decode_error(
         {segment().checked(task.result.at, task.result.size()), task.result.size()});
   }
+  // Every note is looked at once, however many are asked for.
   const auto* chains =
       reinterpret_cast<const std::atomic<std::uint64_t>*>(segment().at(job.header->errors_at));
+  const auto read = [&](std::uint64_t at) {
+    ErrorNote note{};
+    std::memcpy(&note, segment().checked(at, sizeof note), sizeof note);
+    return note;
+  };
+  job.note_heads.resize(job.slots);
   for (std::uint32_t slot = 0; slot < job.slots; ++slot) {
-    for (std::uint64_t at = chains[slot].load(std::memory_order_acquire); at != 0;) {
-      ErrorNote note{};
-      std::memcpy(&note, segment().checked(at, sizeof note), sizeof note);
-      if (note.item == item) {
-        return decode_error({segment().checked(at + sizeof note, note.bytes), note.bytes});
-      }
+    const std::uint64_t head = chains[slot].load(std::memory_order_acquire);
+    for (std::uint64_t at = head; at != 0 && at != job.note_heads[slot];) {
+      const ErrorNote note = read(at);
+      const auto [known, is_new] = job.notes.try_emplace(static_cast<std::uint32_t>(note.item), at);
+      // Of the attempts at an item the last one counts.
+      if (!is_new && read(known->second).time < note.time) known->second = at;
       at = note.previous;
     }
+    job.note_heads[slot] = head;
   }
-  return std::nullopt;
+  const auto found = job.notes.find(item);
+  if (found == job.notes.end()) return std::nullopt;
+  const ErrorNote note = read(found->second);
+  return decode_error({segment().checked(found->second + sizeof note, note.bytes), note.bytes});
 }
 
 std::exception_ptr PoolCore::failure_of(PoolJob& job, std::uint32_t item) {
@@ -459,11 +470,15 @@ void PoolCore::terminate() noexcept {
     if (!member.process) continue;
     // An idle one goes by itself; a busy one is not waited for.
     const auto word = control_->cells()[&member - members_.data()].job.load();
-    if (word != 0) member.process->signal(SIGTERM);
+    if (word != 0 && !member.kill) begin_kill(member, Deadline::Clock::now() + kGrace);
   }
   const Deadline grace = Deadline::after(kGrace);
   for (Member& member : members_) {
-    if (member.process && !member.process->join(grace)) member.process->signal(SIGKILL);
+    if (!member.process) continue;
+    const bool ended = member.kill ? member.kill->obeyed(grace) && member.process->join(grace)
+                                   : member.process->join(grace);
+    member.kill.reset();
+    if (!ended) member.process->signal(SIGKILL);
   }
   for (std::uint32_t slot = 0; slot < members_.size(); ++slot) {
     Member& member = members_[slot];

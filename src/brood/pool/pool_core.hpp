@@ -18,6 +18,7 @@
 #include <brood/cpu_count.hpp>
 #include <brood/memory/heap.hpp>
 #include <brood/platform/deadline.hpp>
+#include <brood/platform/process_tree.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/pool_job.hpp>
 #include <brood/pool_counts.hpp>
@@ -137,7 +138,8 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
     std::uint32_t group = 0;
     Seen seen{};
     std::optional<Intent> intent{};
-    std::optional<Time> kill_at{};
+    std::optional<TreeKill> kill{};  // under way, with what its item has started
+    std::optional<Time> kill_at{};   // to be finished then at the latest
   };
   /// Something that is to be done at a time.
   struct Due {
@@ -179,6 +181,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void stop_item(std::uint32_t slot, const PoolJob& job, std::uint32_t item,
                  std::exception_ptr reason);
   bool end_task(PoolJob& job, std::uint32_t item, const std::exception_ptr& reason);
+  static void begin_kill(Member& member, Time end) noexcept;
   void expire(PoolJob& job, const std::exception_ptr& reason);
   void ask_about_failures(PoolJob& job);
   void settle(PoolJob& job, std::uint32_t item, FailureKind kind, std::exception_ptr error);

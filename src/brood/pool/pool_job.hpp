@@ -47,8 +47,10 @@ struct PoolJob : std::enable_shared_from_this<PoolJob> {
   bool asks_owner = false;  // exceptions are not final before the owner has said so
   bool given_up = false;    // cancelled: nothing of it is begun any more
 
-  std::shared_ptr<const CallLimits> limits;                        // of a map
-  std::unordered_map<std::uint32_t, unsigned> attempts;            // those that failed
+  std::shared_ptr<const CallLimits> limits;                // of a map
+  std::unordered_map<std::uint32_t, std::uint64_t> notes;  // of a map: where each item's error is
+  std::vector<std::uint64_t> note_heads;                   // by slot: what is known of its chain
+  std::unordered_map<std::uint32_t, unsigned> attempts;    // those that failed
   std::unordered_map<std::uint32_t, std::exception_ptr> verdicts;  // of items ended by the owner
   std::exception_ptr expired;                               // why all that is left was cancelled
   std::unordered_map<std::uint32_t, FailureKind> deferred;  // will be run again, or is asked about

@@ -79,8 +79,10 @@ void PoolCore::see_to_limits() {
     next_sample_.reset();
   }
   for (Member& member : members_) {
-    if (!member.process || !member.kill_at || *member.kill_at > now) continue;
+    if (!member.process || !member.kill_at) continue;
+    if (*member.kill_at > now && member.kill && !member.kill->obeyed(Deadline::now())) continue;
     member.kill_at.reset();
+    member.kill.reset();
     member.process->signal(SIGKILL);
   }
 }
@@ -191,9 +193,23 @@ void PoolCore::stop_item(std::uint32_t slot, const PoolJob& job, std::uint32_t i
   member.intent = Intent{.job = job.word, .item = item, .reason = std::move(reason)};
   member.seen.job = 0;
   ++counts_.stopped;
-  member.process->signal(SIGTERM);
-  member.kill_at = Deadline::Clock::now() + kGrace;
+  begin_kill(member, Deadline::Clock::now() + kGrace);
   kick_keeper();
+}
+
+// Those that can make use of SIGTERM get it, and have until `end`; the others are killed at once.
+void PoolCore::begin_kill(Member& member, Time end) noexcept {
+  try {
+    member.kill.emplace(member.process->sentinel());
+    if (member.kill->asked_any()) {
+      member.kill_at = end;
+      return;
+    }
+  } catch (const std::exception& e) {
+    static_cast<void>(e);  // no descriptors, no memory: then the worker at least
+  }
+  member.kill.reset();
+  member.process->signal(SIGKILL);
 }
 
 // A task is not begun any more, or its worker is stopped. False: it has ended.

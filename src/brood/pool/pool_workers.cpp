@@ -134,6 +134,7 @@ void PoolCore::tend_death(std::uint32_t slot) {
                     .signal = code < 0 ? -code : 0,
                     .exit_code = code < 0 ? 0 : code};
   inherit(*member.process);
+  member.kill.reset();  // whom its item had started
   member.process.reset();
   const std::optional<Intent> intent = std::exchange(member.intent, std::nullopt);
   member.kill_at.reset();

@@ -14,6 +14,7 @@
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/memory_use.hpp>
+#include <brood/platform/process_tree.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 
@@ -328,6 +329,7 @@ void sign(ErrorRecord& error) {
 /// The main function of a worker's process.
 void run_worker(ByteSource& source, void (*decoded)()) {
   const auto start = decode<WorkerStart>(source);
+  adopt_orphans();     // so that what an item has started is found when the item is stopped
   ignore_interrupt();  // Ctrl-C is the parent's to handle, for all of its workers at once
   Family& family = *Family::current();
   own_name() = fmt::format("{} (pid {})", family.registry().name(family.self()), current_pid());
@@ -426,8 +428,10 @@ void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
                   slot;
     std::vector<std::byte> encoded;
     encode_error(encoded, error);
-    const ErrorNote note{
-        .previous = chain->load(std::memory_order_relaxed), .item = item, .bytes = encoded.size()};
+    const ErrorNote note{.previous = chain->load(std::memory_order_relaxed),
+                         .item = item,
+                         .time = std::chrono::steady_clock::now().time_since_epoch().count(),
+                         .bytes = encoded.size()};
     ResultArea::Writer writer(results);
     writer.write(&note, sizeof note);
     writer.write(encoded.data(), encoded.size());
