@@ -21,6 +21,7 @@
 #include <brood/lease.hpp>
 #include <brood/listener.hpp>
 #include <brood/lock.hpp>
+#include <brood/log.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_options.hpp>

@@ -136,6 +136,7 @@ Segment Segment::create() {
   std::array<std::byte, kAuthKeyBytes> key{};
   fill_random(key);
   header.authkey.begin(key);
+  header.log.level.store(LogCell::kOff);
   // The tables are sparse too: a page comes with the first record or extent that needs it. The
   // first of each is taken now, so that a machine without memory says so here.
   for (const std::uint64_t part : {std::uint64_t{0}, header.lives_at, header.records_at,

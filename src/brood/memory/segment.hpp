@@ -4,12 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <brood/memory/authkey_cell.hpp>
 #include <brood/memory/extents.hpp>
 #include <brood/memory/heap_board.hpp>
+#include <brood/memory/log_cell.hpp>
 #include <brood/memory/name_register.hpp>
 #include <brood/memory/object_table.hpp>
 #include <brood/memory/registry.hpp>
+#include <brood/memory/replaced_bytes.hpp>
 #include <brood/platform/fd.hpp>
 #include <brood/platform/futex.hpp>
 #include <brood/platform/memory_file.hpp>
@@ -20,7 +21,7 @@ namespace brood::detail {
 /// can see it; afterwards only the atomics change.
 struct alignas(64) SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31304444'4F4F5242;  // "BROODD01"
-  static constexpr std::uint32_t kLayoutVersion = 3;
+  static constexpr std::uint32_t kLayoutVersion = 4;
 
   std::uint64_t magic;
   std::uint32_t layout_version;
@@ -44,8 +45,10 @@ struct alignas(64) SegmentHeader {
   ObjectTableHeader<> objects;
   std::uint32_t padding[5];
   AuthKeyCell authkey;
+  LogCell log;
 };
-static_assert(sizeof(SegmentHeader) == 704);
+static_assert(sizeof(SegmentHeader) == 2752);
+static_assert(sizeof(SegmentHeader) <= 4096, "the life words begin on the next page");
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
