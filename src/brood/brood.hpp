@@ -39,4 +39,5 @@
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>
+#include <brood/version.hpp>
 #include <brood/wait.hpp>
