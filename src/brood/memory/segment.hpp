@@ -11,6 +11,7 @@
 #include <brood/memory/object_table.hpp>
 #include <brood/memory/registry.hpp>
 #include <brood/memory/replaced_bytes.hpp>
+#include <brood/memory/wait_note.hpp>
 #include <brood/platform/fd.hpp>
 #include <brood/platform/futex.hpp>
 #include <brood/platform/memory_file.hpp>
@@ -21,7 +22,7 @@ namespace brood::detail {
 /// can see it; afterwards only the atomics change.
 struct alignas(64) SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31304444'4F4F5242;  // "BROODD01"
-  static constexpr std::uint32_t kLayoutVersion = 4;
+  static constexpr std::uint32_t kLayoutVersion = 5;
 
   std::uint64_t magic;
   std::uint32_t layout_version;
@@ -52,10 +53,10 @@ static_assert(sizeof(SegmentHeader) <= 4096, "the life words begin on the next p
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, slots of threads, names, the directory of extents,
-/// notes and block states of the heap, the descriptors of objects, then data. Everything is found
-/// by offsets, as processes may map it at different addresses. It is gone when the last process
-/// that maps it is gone.
+/// Header, life words, participant records, slots of threads, what they wait for, names, the
+/// directory of extents, notes and block states of the heap, the descriptors of objects, then data.
+/// Everything is found by offsets, as processes may map it at different addresses. It is gone when
+/// the last process that maps it is gone.
 class Segment {
  public:
   /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.
@@ -64,6 +65,8 @@ class Segment {
   /// Maps the memory of a family that this process was executed into. Throws DecodeError when it is
   /// not one of this version's.
   static Segment attach(Fd file);
+  /// The same, to look at only: what writes to it must not be called. Throws SystemError, too.
+  static Segment look_at(Fd file);
 
   [[nodiscard]] const Fd& file() const { return file_; }
   [[nodiscard]] SegmentHeader& header() const {
@@ -76,6 +79,7 @@ class Segment {
   [[nodiscard]] HeapBoard<>& heap() { return heap_; }
   [[nodiscard]] const HeapBoard<>::Tables& heap_tables() const { return heap_tables_; }
   [[nodiscard]] NameRegister& names() { return names_; }
+  [[nodiscard]] WaitNote& wait_note(Tag tag) const;
   /// The descriptors of shared objects, untouched pages but for the first; see Objects.
   [[nodiscard]] ObjectEntry<>* objects() const;
   [[nodiscard]] std::uint32_t most_objects() const;
@@ -91,6 +95,7 @@ class Segment {
 
  private:
   Segment(Fd file, Mapping mapping);
+  static Segment checked(Fd file, bool writable);
 
   Fd file_;
   Mapping mapping_;
