@@ -21,6 +21,7 @@
 #include <brood/lease.hpp>
 #include <brood/listener.hpp>
 #include <brood/lock.hpp>
+#include <brood/log.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_counts.hpp>
@@ -40,4 +41,5 @@
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>
+#include <brood/version.hpp>
 #include <brood/wait.hpp>

@@ -10,12 +10,14 @@
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 #include <brood/process/launch.hpp>
+#include <brood/process/log_output.hpp>
 
 namespace brood::detail {
 
 Launched launch_by_fork(Family& family, Tag tag, std::span<const int> descriptors) {
   if (ServiceThread::here())
     throw StartError("fork is refused: a thread of the library may not fork");
+  const LogOutput::Pause no_thread_of_the_log;
   if (const int threads = thread_count() - ServiceThread::count(); threads > 1) {
     throw StartError(fmt::format(
         "fork is refused: this process has {} threads, and a copy would have one, with the locks "
