@@ -13,6 +13,7 @@
 #include <brood/connection.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/descriptor.hpp>
+#include <brood/dict.hpp>
 #include <brood/errors.hpp>
 #include <brood/event.hpp>
 #include <brood/future.hpp>
