@@ -20,6 +20,7 @@
 #include <brood/guarded.hpp>
 #include <brood/joinable_queue.hpp>
 #include <brood/lease.hpp>
+#include <brood/list.hpp>
 #include <brood/listener.hpp>
 #include <brood/lock.hpp>
 #include <brood/outcome.hpp>
