@@ -23,6 +23,7 @@
 #include <brood/list.hpp>
 #include <brood/listener.hpp>
 #include <brood/lock.hpp>
+#include <brood/namespace.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_options.hpp>
@@ -32,6 +33,7 @@
 #include <brood/register_exception.hpp>
 #include <brood/runtime.hpp>
 #include <brood/semaphore.hpp>
+#include <brood/set.hpp>
 #include <brood/shareable_list.hpp>
 #include <brood/shared_array.hpp>
 #include <brood/shared_lock.hpp>
