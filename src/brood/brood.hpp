@@ -21,10 +21,12 @@
 #include <brood/lease.hpp>
 #include <brood/listener.hpp>
 #include <brood/lock.hpp>
+#include <brood/manager.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_options.hpp>
 #include <brood/process.hpp>
+#include <brood/proxy.hpp>
 #include <brood/queue.hpp>
 #include <brood/ready_descriptor.hpp>
 #include <brood/register_exception.hpp>
