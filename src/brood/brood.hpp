@@ -8,6 +8,7 @@
 #include <brood/barrier.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
+#include <brood/call_batch.hpp>
 #include <brood/condition.hpp>
 #include <brood/connect.hpp>
 #include <brood/connection.hpp>
@@ -30,6 +31,7 @@
 #include <brood/queue.hpp>
 #include <brood/ready_descriptor.hpp>
 #include <brood/register_exception.hpp>
+#include <brood/remote_manager.hpp>
 #include <brood/runtime.hpp>
 #include <brood/semaphore.hpp>
 #include <brood/shareable_list.hpp>
@@ -37,6 +39,7 @@
 #include <brood/shared_lock.hpp>
 #include <brood/shared_memory.hpp>
 #include <brood/shared_memory_info.hpp>
+#include <brood/shared_memory_manager.hpp>
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>

@@ -9,10 +9,14 @@
 #include <type_traits>
 #include <utility>
 
+#include <brood/address.hpp>
+#include <brood/connect.hpp>
 #include <brood/manager/local_client.hpp>
+#include <brood/manager/made_of.hpp>
 #include <brood/manager/method_call.hpp>
 #include <brood/process/child_process.hpp>
 #include <brood/proxy.hpp>
+#include <brood/remote_manager.hpp>
 #include <brood/start_method.hpp>
 
 namespace brood {
@@ -28,14 +32,6 @@ struct ManagerOptions {
 };
 
 namespace detail {
-
-/// What is sent of an argument for a parameter that is not known: of a text its characters.
-template <class Arg>
-using given_t = std::conditional_t<std::is_convertible_v<std::decay_t<Arg>, const char*>,
-                                   std::string, std::decay_t<Arg>>;
-
-/// The thunk that finds what is published, by a name and a label.
-FunctionId get_function();
 
 /// The part of a manager that does not depend on types.
 class ManagerCore {
@@ -118,6 +114,23 @@ class Manager {
     return detail::take_result<Proxy<T>>(call, detail::Deadline::never());
   }
 
+  /// From now on the server listens there too, for who connects() with the same key; see
+  /// ListenOptions for who is let in: without a key, at a TCP address who has the family's, at a Unix
+  /// address whoever is of the same user. Returns where to connect: the real port, an absolute path.
+  /// Whoever is let in may call anything that the program has thunks of. Throws what a Listener does.
+  Address serve(const Address& address, const std::optional<std::string>& authkey = {}) const;
+  /// Connects to a manager that serves there, of this family or not, as long as the program is of
+  /// the same build. Throws what connect() does.
+  static RemoteManager connect(const Address& address,
+                               const std::optional<std::string>& authkey = {}) {
+    return connect(address, ConnectOptions{.authkey = authkey});
+  }
+  static RemoteManager connect(const Address& address, const ConnectOptions& options) {
+    return RemoteManager(std::make_shared<detail::RemoteClient>(address, options));
+  }
+  /// How many clients are connected.
+  [[nodiscard]] std::size_t client_count() const;
+
   /// How many objects there are in the server.
   [[nodiscard]] std::size_t object_count() const;
 
@@ -135,11 +148,8 @@ class Manager {
 
   template <class T, class... Args>
   static Proxy<T> make_through(const std::shared_ptr<detail::LocalClient>& client, Args&&... args) {
-    static_assert(std::is_constructible_v<T, detail::given_t<Args>...> ||
-                      requires { T{std::declval<detail::given_t<Args>>()...}; },
-                  "this class has no constructor that takes these arguments");
-    using Arguments = std::tuple<detail::given_t<Args>...>;
-    detail::require_sendable<Arguments>();
+    detail::require_makeable<T, Args...>();
+    using Arguments = detail::made_of_t<Args...>;
     const Arguments arguments(std::forward<Args>(args)...);
     detail::LocalCall call(
         client, detail::Handle(), 0,

@@ -34,9 +34,12 @@ struct ProxyAccess {
 /// The calls of a proxy, wherever the object is. `Self` has
 ///
 ///     std::shared_ptr<PendingCall> begin(FunctionId) const;   // to wait for later
-///     template <class Use> auto with_call(FunctionId, Use) const;   // Use(PendingCall&), now
+///     std::shared_ptr<PendingCall> begin_apart(FunctionId) const;   // the same, of no object
+///     template <class R, class Use> auto with_call(FunctionId, Use) const;  // Use(PendingCall&), now
 ///     template <class R> using Result;                        // what a result R is to the caller
-///     template <class R> R take(PendingCall&, Deadline) const;
+///     template <class R> Result<R> take(PendingCall&, Deadline) const;
+///     std::uint64_t number() const;                           // of the object
+///     const void* server_key() const;                         // the same for objects of one server
 template <class Self, class T>
 class ProxyCalls {
  public:
@@ -64,7 +67,7 @@ class ProxyCalls {
     using R = typename Call::Result;
     const typename Call::Function function(std::forward<F>(f));
     const typename Call::Arguments arguments(std::forward<Args>(args)...);
-    return self().with_call(
+    return self().template with_call<R>(
         thunk_id<&run_function<typename Call::Function, T, typename Call::Arguments, R>,
                  ThunkKind::call>(),
         [&](PendingCall& call) {
@@ -103,7 +106,7 @@ class ProxyCalls {
     using R = typename Call::Result;
     static_assert(!std::is_void_v<R>, "this method returns nothing that there could be a proxy of");
     const typename Call::Arguments arguments(std::forward<Args>(args)...);
-    return self().with_call(
+    return self().template with_call<Proxy<R>>(
         thunk_id<&run_method_for_proxy<Method, T, typename Call::Arguments, R>,
                  ThunkKind::call>(),
         [&](PendingCall& call) {
@@ -124,7 +127,7 @@ class ProxyCalls {
     using R = typename Call::Result;
     if constexpr (!std::is_void_v<R>) require_sendable<R>();
     const typename Call::Arguments arguments(std::forward<Args>(args)...);
-    return self().with_call(
+    return self().template with_call<R>(
         thunk_id<&run_method<Method, T, typename Call::Arguments, R>, ThunkKind::call>(),
         [&](PendingCall& call) {
           encode(call.arguments(), arguments);
@@ -187,18 +190,24 @@ class Proxy : public detail::ProxyCalls<Proxy<T>, T> {
   template <class R>
   using Result = R;
   [[nodiscard]] std::shared_ptr<detail::PendingCall> begin(detail::FunctionId function) const {
-    return std::make_shared<detail::LocalCall>(client_, handle_, payload().number, function);
+    return std::make_shared<detail::LocalCall>(client_, handle_, number(), function);
   }
-  template <class Use>
+  [[nodiscard]] std::shared_ptr<detail::PendingCall> begin_apart(
+      detail::FunctionId function) const {
+    if (client_->is_server()) return std::make_shared<detail::CallHere>(0, function);
+    return std::make_shared<detail::LocalCall>(client_, handle_, 0, function);
+  }
+  template <class R, class Use>
   auto with_call(detail::FunctionId function, Use use) const {
-    const std::uint64_t number = payload().number;
     if (client_->is_server()) {
-      detail::CallHere call(number, function);
+      detail::CallHere call(number(), function);
       return use(call);
     }
-    detail::LocalCall call(client_, detail::Handle(), number, function);
+    detail::LocalCall call(client_, detail::Handle(), number(), function);
     return use(call);
   }
+  [[nodiscard]] std::uint64_t number() const { return payload().number; }
+  [[nodiscard]] const void* server_key() const { return client_.get(); }
   template <class R>
   R take(detail::PendingCall& call, detail::Deadline deadline) const {
     return detail::take_result<R>(call, deadline);

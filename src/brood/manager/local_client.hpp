@@ -38,6 +38,9 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
   /// The manager's process, where it was started: it alone can find out how that ended.
   void set_process(std::shared_ptr<ChildProcess> process);
 
+  /// Lets go of what was kept for calls that nobody waited for and that have ended.
+  void sweep() noexcept;
+
   /// This process is the server, and this its board.
   [[nodiscard]] bool is_server() const;
   /// Throws ManagerClosed.
@@ -60,7 +63,6 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
   void give_back(std::uint32_t slot) noexcept;
   void leave_over(Leftover leftover) noexcept;
   void begin_anew_if_forked() noexcept;
-  void sweep() noexcept;
   void sweep_leftovers() noexcept;
   void ring() noexcept;
 

@@ -9,6 +9,7 @@
 
 #include <brood/channel/heap_sink.hpp>
 #include <brood/errors.hpp>
+#include <brood/manager/remote_server.hpp>
 #include <brood/manager/server.hpp>
 #include <brood/process/family.hpp>
 
@@ -53,6 +54,15 @@ void run_unpublish(CallRun& run) {
 }
 void run_count(CallRun& run) {
   encode(run.reply, std::uint64_t{Server::here()->count()});
+}
+
+void run_serve(CallRun& run) {
+  const auto address = decode<Address>(run.arguments);
+  const auto authkey = decode<std::optional<std::string>>(run.arguments);
+  encode(run.reply, Server::here()->remote().serve(address, authkey));
+}
+void run_client_count(CallRun& run) {
+  encode(run.reply, std::uint64_t{Server::here()->remote().clients()});
 }
 
 void run_get(CallRun& run) {
@@ -135,6 +145,7 @@ ManagerCore::~ManagerCore() {
   if (!process_->made_here()) return;
   try {
     shut_down();
+    client_->set_process(nullptr);
   } catch (const Error& e) {
     static_cast<void>(e);  // a destructor has nobody to tell; the watchdog ends the server at last
   }
@@ -148,11 +159,12 @@ void ManagerCore::shut_down() {
   board.stop.store(1);
   board.bell.fetch_add(1);
   futex_wake_all(board.bell);
-  if (process_->join(Deadline::after(shutdown_timeout_))) return;
-  process_->signal(SIGTERM);
-  if (process_->join(Deadline::after(shutdown_timeout_))) return;
-  process_->signal(SIGKILL);
+  for (const int signal : {SIGTERM, SIGKILL}) {
+    if (process_->join(Deadline::after(shutdown_timeout_))) break;
+    process_->signal(signal);
+  }
   process_->join(Deadline::never());
+  client_->sweep();  // of calls that nobody waited for
 }
 
 }  // namespace detail
@@ -195,6 +207,22 @@ void Manager::unpublish(const std::string& name) const {
 std::size_t Manager::object_count() const {
   LocalCall call(core().client(), Handle(), 0,
                  detail::thunk_id<&detail::run_count, detail::ThunkKind::call>());
+  call.send();
+  return detail::take_result<std::uint64_t>(call, Deadline::never());
+}
+
+Address Manager::serve(const Address& address, const std::optional<std::string>& authkey) const {
+  LocalCall call(core().client(), Handle(), 0,
+                 detail::thunk_id<&detail::run_serve, detail::ThunkKind::call>());
+  detail::encode(call.arguments(), address);
+  detail::encode(call.arguments(), authkey);
+  call.send();
+  return detail::take_result<Address>(call, Deadline::never());
+}
+
+std::size_t Manager::client_count() const {
+  LocalCall call(core().client(), Handle(), 0,
+                 detail::thunk_id<&detail::run_client_count, detail::ThunkKind::call>());
   call.send();
   return detail::take_result<std::uint64_t>(call, Deadline::never());
 }

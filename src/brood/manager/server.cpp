@@ -13,6 +13,7 @@
 #include <brood/channel/exception_data.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
+#include <brood/manager/remote_server.hpp>
 #include <brood/manager/slot_sink.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/process/child.hpp>
@@ -197,11 +198,13 @@ Server* Server::here() noexcept { return this_server().load(); }
 Server::Server(Family& family, Handle board)
     : family_(family),
       board_handle_(std::move(board)),
-      board_(*reinterpret_cast<CallBoard*>(board_handle_.payload().data())) {
+      board_(*reinterpret_cast<CallBoard*>(board_handle_.payload().data())),
+      remote_(std::make_unique<RemoteServer>(*this)) {
   this_server().store(this);
 }
 
 Server::~Server() {
+  remote_.reset();
   published_.clear();
   objects_.clear();
   this_server().store(nullptr);
@@ -215,6 +218,7 @@ void Server::run() {
   serve_slots();
   // In order: nothing new begins, what has begun ends (whoever does not want to wait for that kills
   // this process), then the objects go.
+  remote_->close();
   stopping_.store(true);
   announce(family_.segment().header());
   for (std::thread& thread : threads_) thread.join();

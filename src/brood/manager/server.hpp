@@ -18,6 +18,7 @@
 
 namespace brood::detail {
 
+class RemoteServer;
 struct ErrorRecord;
 
 /// What the payload of a server's process is.
@@ -62,6 +63,8 @@ class Server {
   void run_call(FunctionId function, std::uint64_t object, const CallGiver* giver,
                 ByteSource& arguments, ByteSink& reply);
 
+  [[nodiscard]] RemoteServer& remote() { return *remote_; }
+
  private:
   class SlotServer;
   void serve_slots();
@@ -72,6 +75,7 @@ class Server {
   Family& family_;
   Handle board_handle_;
   CallBoard& board_;
+  std::unique_ptr<RemoteServer> remote_;
 
   std::mutex mutex_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Managed>> objects_;  // guarded by mutex_
