@@ -33,7 +33,16 @@ Connection RemoteClient::open(bool begins) {
   Connection connection = connect(address_, options_);
   VectorSink hello;
   encode(hello, RemoteHello{.session = session_, .begins = begins ? 1U : 0U});
-  connection.send_bytes(hello.bytes());
+  try {
+    connection.send_bytes(hello.bytes());
+    const auto welcome =
+        ConnectionAccess::receive(connection, Deadline::after(options_.timeout));
+    if (!welcome) throw TimeoutError("who listens there did not say that it is a manager in time");
+    ByteSource source(*welcome);
+    static_cast<void>(decode<RemoteReply>(source));
+  } catch (const EndOfStream&) {
+    throw_lost();
+  }
   return connection;
 }
 
@@ -65,7 +74,9 @@ Connection RemoteClient::take() {
   }
   try {
     return open(false);
-  } catch (const SystemError& e) {
+  } catch (const ManagerLost&) {
+    throw;
+  } catch (const Error& e) {
     throw ManagerLost(fmt::format("the manager at {} cannot be reached any more: {}",
                                   address_.to_string(), e.what()));
   }

@@ -14,7 +14,7 @@ namespace brood::detail {
 /// Who a client is, among those of one manager: 128 random bits.
 using SessionId = std::array<std::uint64_t, 2>;
 
-/// The first message of a connection.
+/// The first message of a connection; the answer is a RemoteReply.
 struct RemoteHello {
   static constexpr std::uint64_t kMagic = 0x31524547'414E414D;  // "MANAGER1"
   std::uint64_t magic = kMagic;

@@ -171,6 +171,9 @@ void RemoteServer::converse(Peer& peer) {
       hello = decode<RemoteHello>(source);
       if (hello->magic == RemoteHello::kMagic) {
         if (std::shared_ptr<Session> session = join_session(*hello)) {
+          VectorSink welcome;
+          encode(welcome, RemoteReply{});
+          peer.connection.send_bytes(welcome.bytes());
           Conversation(server_, peer.connection, std::move(session)).run();
         }
       }
