@@ -14,15 +14,18 @@
 #include <brood/connection.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/descriptor.hpp>
+#include <brood/dict.hpp>
 #include <brood/errors.hpp>
 #include <brood/event.hpp>
 #include <brood/future.hpp>
 #include <brood/guarded.hpp>
 #include <brood/joinable_queue.hpp>
 #include <brood/lease.hpp>
+#include <brood/list.hpp>
 #include <brood/listener.hpp>
 #include <brood/lock.hpp>
 #include <brood/manager.hpp>
+#include <brood/namespace.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_options.hpp>
@@ -34,6 +37,7 @@
 #include <brood/remote_manager.hpp>
 #include <brood/runtime.hpp>
 #include <brood/semaphore.hpp>
+#include <brood/set.hpp>
 #include <brood/shareable_list.hpp>
 #include <brood/shared_array.hpp>
 #include <brood/shared_lock.hpp>

@@ -4,50 +4,23 @@
 
 #include <algorithm>
 #include <array>
-#include <csignal>
 #include <cstdint>
-#include <functional>
 #include <memory>
 
 #include <brood/array.hpp>
 #include <brood/guarded.hpp>
-#include <brood/process/family.hpp>
 #include <brood/shared_array.hpp>
 #include <brood/value.hpp>
 
 #include "support/single_step.hpp"
+#include "support/stepped_member.hpp"
 
 namespace brood {
 namespace {
 
 using testing::prove_everything;
 using testing::SingleStep;
-
-/// A forked process of the family, in front of the first instruction of `operation`.
-class SteppedMember {
- public:
-  explicit SteppedMember(const std::function<void()>& operation)
-      : family_(detail::Family::require()),
-        tag_(family_->registry().reserve(family_->self(), detail::Role::process, "stepped")),
-        steps_(
-            [this] {
-              if (!family_->become(tag_)) throw StateError("not wanted");
-            },
-            operation) {}
-  SteppedMember(const SteppedMember&) = delete;
-  SteppedMember& operator=(const SteppedMember&) = delete;
-  ~SteppedMember() {
-    steps_.kill();
-    family_->registry().note_ended(tag_, -SIGKILL);
-    family_->registry().free(tag_);
-  }
-  SingleStep& steps() { return steps_; }
-
- private:
-  std::shared_ptr<detail::Family> family_;
-  detail::Tag tag_;
-  SingleStep steps_;
-};
+using testing::SteppedMember;
 
 struct Wide {
   std::array<long, 5> all;

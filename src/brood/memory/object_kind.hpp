@@ -23,6 +23,10 @@ enum class ObjectKind : std::uint32_t {
   shared_array,
   shareable_list,
   queue,
+  dict,
+  list,
+  set,
+  name_space,
   manager,
   managed,
 };

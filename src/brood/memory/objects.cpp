@@ -48,13 +48,20 @@ void ObjectWorld::take_payload(Entry& entry, std::uint32_t index, std::size_t by
 }
 
 void ObjectWorld::free_payload(Entry& entry, std::uint32_t index) const noexcept {
-  if (entry.storage.load(std::memory_order_relaxed) == kInline) return;
   const std::uint32_t kind = entry.type.kind;
   const Objects::AtEnd at_end = kind < kKinds ? end_of_kind[kind].load() : nullptr;
+  const ObjectRef ref{.index = index, .generation = 0};
+  if (entry.storage.load(std::memory_order_relaxed) == kInline) {
+    // All zero when it was never finished, or this is done again.
+    const std::span<std::byte> payload(entry.inline_payload);
+    if (at_end != nullptr) at_end(ref, payload.first(std::min(entry.bytes, payload.size())));
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    entry.inline_payload = {};
+    return;
+  }
   // Without an address it was never finished, or this is done again.
   if (at_end != nullptr && entry.payload_at != 0) {
-    at_end(ObjectRef{.index = index, .generation = 0},
-           {segment_->at(entry.payload_at), entry.bytes});
+    at_end(ref, {segment_->at(entry.payload_at), entry.bytes});
     std::atomic_signal_fence(std::memory_order_seq_cst);
     entry.payload_at = 0;
   }
