@@ -14,6 +14,7 @@
 #include <brood/manager/local_client.hpp>
 #include <brood/manager/made_of.hpp>
 #include <brood/manager/method_call.hpp>
+#include <brood/manager/shared_types.hpp>
 #include <brood/process/child_process.hpp>
 #include <brood/proxy.hpp>
 #include <brood/remote_manager.hpp>
@@ -64,6 +65,9 @@ class ManagerCore {
 ///     p.join();
 ///     std::printf("%ld\n", account.call<&Account::balance>());
 ///
+/// It also makes dictionaries, lists, queues, locks ..., by the names that Python's managers have for
+/// them; they need no server (see SharedTypes).
+///
 /// The server is a child of this process. It ignores SIGINT, which is the program's to handle, and
 /// ends with the manager, with the process that made it, and with the family, whatever becomes of
 /// these. Its own death fails every call at once, with ManagerLost; nobody starts another, as what
@@ -74,7 +78,7 @@ class ManagerCore {
 /// ordering: what was done before make() is visible to the constructor.
 /// Errors: StateError without a Runtime where other threads run; StartError; SharedMemoryFull;
 /// ManagerClosed after shutdown(), for proxies too; ManagerLost; what constructors throw.
-class Manager {
+class Manager : public detail::SharedTypes {
  public:
   explicit Manager(const ManagerOptions& options = {});
   Manager(Manager&&) noexcept = default;

@@ -21,6 +21,7 @@
 #include "support/eventually.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
+#include "support/stepped_member.hpp"
 #include "support/temp_dir.hpp"
 
 namespace brood {
@@ -30,6 +31,7 @@ using namespace std::chrono_literals;
 using testing::eventually;
 using testing::prove_everything;
 using testing::SingleStep;
+using testing::SteppedMember;
 
 class Counter {
  public:
@@ -67,36 +69,6 @@ int taken(const detail::CallBoard& board) {
   return count;
 }
 
-/// A forked process of the family, in front of the first instruction of `operation`; what the
-/// watchdog does for others is done for it at its end.
-class SteppedClient {
- public:
-  explicit SteppedClient(const std::function<void()>& operation)
-      : family_(detail::Family::require()),
-        tag_(family_->registry().reserve(family_->self(), detail::Role::process, "stepped")),
-        steps_(
-            [this] {
-              if (!family_->become(tag_)) throw StateError("not wanted");
-            },
-            operation) {}
-  SteppedClient(const SteppedClient&) = delete;
-  SteppedClient& operator=(const SteppedClient&) = delete;
-  ~SteppedClient() {
-    steps_.kill();
-    detail::Heap::recover(family_->segment(), tag_, family_->self());
-    family_->objects().release_all(tag_, family_->self());
-    family_->registry().note_ended(tag_, -SIGKILL);
-    family_->registry().free(tag_);
-    detail::announce(family_->segment().header());
-  }
-  SingleStep& steps() { return steps_; }
-
- private:
-  std::shared_ptr<detail::Family> family_;
-  detail::Tag tag_;
-  SingleStep steps_;
-};
-
 class ManagerKill : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -112,7 +84,7 @@ class ManagerKill : public ::testing::Test {
     const int own = taken(board);
     std::uint64_t all = 0;
     {
-      SteppedClient child([&] { operation(counter); });
+      SteppedMember child([&] { operation(counter); });
       while (child.steps().step()) continue;
       all = child.steps().steps();
     }
@@ -122,9 +94,10 @@ class ManagerKill : public ::testing::Test {
     ASSERT_EQ(before, 2);
     for (std::uint64_t at = 0; at <= all; at += 1 + all / samples) {
       {
-        SteppedClient child([&] { operation(counter); });
+        SteppedMember child([&] { operation(counter); });
         child.steps().step(at);
       }
+      detail::announce(detail::Family::require()->segment().header());  // as the watchdog does
       ASSERT_TRUE(eventually([&] { return taken(board) == own; }))
           << "a slot is held after a kill at instruction " << at << " of " << all;
       const long now = counter.call_within<&Counter::sum>(30s);

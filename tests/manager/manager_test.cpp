@@ -540,5 +540,70 @@ TEST_P(Managers, SharedObjectsCrossAsArgumentsAndResults) {
   child.join();
 }
 
+// TestSyncManagerTypes.test_dict, test_list, test_set, test_namespace, test_queue, ...: made here,
+// used there
+TEST_P(Managers, WhatPythonsManagersMakeIsMadeByName) {
+  Manager manager;
+  auto dict = manager.dict<std::string, int>({{"a", 1}});
+  auto list = manager.list<int>({1, 2});
+  auto set = manager.set<std::string>(std::vector<std::string>{"x"});
+  auto name_space = manager.name_space();
+  auto queue = manager.queue<int>(2);
+  auto joinable = manager.joinable_queue<int>();
+  auto event = manager.event();
+  auto lock = manager.lock();
+  auto rlock = manager.rlock();
+  auto semaphore = manager.semaphore(1);
+  auto bounded = manager.bounded_semaphore(1);
+  auto condition = manager.condition();
+  auto barrier = manager.barrier(2);
+  auto value = manager.value<int>(5);
+  auto array = manager.array<int>(3);
+  lock.lock();
+  Process child(
+      [](Dict<std::string, int> d, List<int> l, Set<std::string> s, Namespace n, Queue<int> q,
+         Event e, Barrier b, Value<int> v, Array<int> a) {
+        d["b"] = 2;
+        l.push_back(3);
+        s.insert("y");
+        n.set("z", 4);
+        q.put(1);
+        q.put(2);
+        v.set(6);
+        a.set(0, 7);
+        e.set();
+        b.wait();
+      },
+      dict, list, set, name_space, queue, event, barrier, value, array);
+  child.start();
+  event.wait();
+  barrier.wait();
+  child.join();
+  EXPECT_EQ(child.exitcode(), 0);
+  EXPECT_EQ((std::map<std::string, int>(dict.begin(), dict.end())),
+            (std::map<std::string, int>{{"a", 1}, {"b", 2}}));
+  EXPECT_EQ(list.values(), (std::vector<int>{1, 2, 3}));
+  EXPECT_TRUE(set.contains("y"));
+  EXPECT_TRUE(queue.full());
+  EXPECT_EQ(queue.get(), 1);
+  EXPECT_EQ(value.get(), 6);
+  EXPECT_EQ(array.get(0), 7);
+  EXPECT_TRUE(lock.locked());
+  lock.unlock();
+  EXPECT_TRUE(rlock.try_lock());
+  rlock.unlock();
+  EXPECT_TRUE(semaphore.try_acquire());
+  EXPECT_FALSE(semaphore.try_acquire());
+  EXPECT_EQ(name_space.get<int>("z"), 4);
+  joinable.put(1);
+  EXPECT_EQ(joinable.get(), 1);
+  joinable.task_done();
+  bounded.acquire();
+  bounded.release();
+  manager.shutdown();
+  EXPECT_EQ(dict.at("b"), 2);  // they do not need it
+  static_cast<void>(condition);
+}
+
 }  // namespace
 }  // namespace brood
