@@ -8,6 +8,7 @@
 #include <brood/barrier.hpp>
 #include <brood/bind.hpp>
 #include <brood/bytewise.hpp>
+#include <brood/call_batch.hpp>
 #include <brood/condition.hpp>
 #include <brood/connect.hpp>
 #include <brood/connection.hpp>
@@ -24,15 +25,18 @@
 #include <brood/listener.hpp>
 #include <brood/lock.hpp>
 #include <brood/log.hpp>
+#include <brood/manager.hpp>
 #include <brood/namespace.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_counts.hpp>
 #include <brood/pool_options.hpp>
 #include <brood/process.hpp>
+#include <brood/proxy.hpp>
 #include <brood/queue.hpp>
 #include <brood/ready_descriptor.hpp>
 #include <brood/register_exception.hpp>
+#include <brood/remote_manager.hpp>
 #include <brood/retry.hpp>
 #include <brood/runtime.hpp>
 #include <brood/semaphore.hpp>
@@ -42,6 +46,7 @@
 #include <brood/shared_lock.hpp>
 #include <brood/shared_memory.hpp>
 #include <brood/shared_memory_info.hpp>
+#include <brood/shared_memory_manager.hpp>
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>

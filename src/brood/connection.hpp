@@ -23,6 +23,9 @@
 
 namespace brood {
 
+namespace detail {
+struct ConnectionAccess;
+}
 struct Address;
 struct ConnectOptions;
 
@@ -133,6 +136,7 @@ class Connection {
   friend class Listener;
   friend Connection connect(const Address& address, const ConnectOptions& options);
   friend struct detail::Codec<Connection>;
+  friend struct detail::ConnectionAccess;
   Connection(std::unique_ptr<detail::Transport> transport, bool readable, bool writable);
 
   template <class T>
@@ -206,6 +210,24 @@ struct Pipe {
 };
 
 namespace detail {
+
+/// For those in this library who need more of it.
+struct ConnectionAccess {
+  /// As try_send_bytes_for and try_recv_bytes_for.
+  static bool send(Connection& connection, std::span<const std::byte> bytes, Deadline deadline) {
+    return connection.send_bytes_until(bytes, deadline);
+  }
+  static std::optional<std::vector<std::byte>> receive(Connection& connection, Deadline deadline) {
+    return connection.recv_bytes_until(Connection::kNoLimit, deadline);
+  }
+  static bool poll(const Connection& connection, Deadline deadline) {
+    return connection.poll_until(deadline);
+  }
+  /// From any thread: whoever sends or receives sees the end.
+  static void interrupt(const Connection& connection) noexcept {
+    if (connection.transport_) connection.transport_->interrupt();
+  }
+};
 
 template <>
 struct Codec<Connection> {

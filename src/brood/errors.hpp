@@ -116,6 +116,27 @@ class WorkerLost : public Error {
   using Error::Error;
 };
 
+/// A manager was shut down: its objects are gone.
+class ManagerClosed : public StateError {
+ public:
+  using StateError::StateError;
+};
+
+/// The server of a manager died, or cannot be reached any more, and its objects with it:
+/// "manager accounts (pid 123) was killed by SIGKILL". A call that was under way may have been
+/// done.
+class ManagerLost : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The name or the layout of a type is another one at the other end: another build, or another
+/// type.
+class TypeMismatch : public Error {
+ public:
+  using Error::Error;
+};
+
 /// The other end of a connection is gone: closed, or its process ended or was killed. Everything
 /// that was sent before has been received; a message that was not sent to its end never is.
 class EndOfStream : public Error {

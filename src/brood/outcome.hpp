@@ -1,4 +1,4 @@
-// Layer: pool
+// Layer: channel
 #pragma once
 
 #include <exception>

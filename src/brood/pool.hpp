@@ -218,11 +218,9 @@ auto PoolCaller::submit(F&& f, Args&&... args) const {
   detail::VectorSink call;
   detail::encode_callable(call, function);
   detail::encode(call, arguments);
-  return Future<R>(
-      core_,
-      core_->submit(
-          detail::thunk_id<&detail::run_task<Function, Arguments, R>, detail::ThunkKind::task>(),
-          call.bytes(), call.take_kept(), limits_));
+  return Future<R>(core_->pending(core_->submit(
+      detail::thunk_id<&detail::run_task<Function, Arguments, R>, detail::ThunkKind::task>(),
+      call.bytes(), call.take_kept(), limits_)));
 }
 
 template <class F, std::ranges::viewable_range Range>

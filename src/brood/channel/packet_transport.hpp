@@ -7,6 +7,7 @@
 #include <optional>
 
 #include <brood/channel/transport.hpp>
+#include <brood/platform/byte_stream.hpp>
 #include <brood/platform/fd.hpp>
 #include <brood/platform/fork_local_fd.hpp>
 
@@ -28,6 +29,7 @@ class PacketTransport final : public Transport {
   bool send(const Outgoing& message, Deadline deadline) override;
   std::optional<Incoming> receive(Deadline deadline) override;
   bool poll(Deadline deadline) override;
+  void interrupt() noexcept override { shut_down(socket_.get()); }
   void recycle(Incoming& message) noexcept override;
 
  private:

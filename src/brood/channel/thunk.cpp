@@ -22,6 +22,8 @@ const char* name_of(ThunkKind kind) {
       return "task";
     case ThunkKind::map:
       return "map";
+    case ThunkKind::call:
+      return "call";
   }
   return "unknown";
 }

@@ -14,6 +14,7 @@
 #include <brood/channel/frame_parser.hpp>
 #include <brood/channel/tls_session.hpp>
 #include <brood/channel/transport.hpp>
+#include <brood/platform/byte_stream.hpp>
 #include <brood/platform/fork_local_fd.hpp>
 #include <brood/platform/ready_sign.hpp>
 
@@ -38,6 +39,7 @@ class TlsTransport final : public Transport {
   bool send(const Outgoing& message, Deadline deadline) override;
   std::optional<Incoming> receive(Deadline deadline) override;
   bool poll(Deadline deadline) override;
+  void interrupt() noexcept override { shut_down(socket_.get()); }
 
  private:
   using Lock = std::unique_lock<std::mutex>;

@@ -34,6 +34,8 @@ class Transport {
   virtual std::optional<Incoming> receive(Deadline deadline) = 0;
   /// Whether there is a message or the end before the deadline.
   virtual bool poll(Deadline deadline) = 0;
+  /// Ends it in both directions, from any thread: who sends or receives sees the end.
+  virtual void interrupt() noexcept = 0;
   /// Takes memory back that a message needs no more.
   virtual void recycle(Incoming& message) noexcept { static_cast<void>(message); }
 

@@ -27,7 +27,14 @@ enum class ObjectKind : std::uint32_t {
   list,
   set,
   name_space,
+  manager,
+  managed,
 };
+
+/// Whether it is announced when an object of this kind is gone: see SegmentHeader::objects_ended.
+constexpr bool end_is_announced(std::uint32_t kind) {
+  return kind == static_cast<std::uint32_t>(ObjectKind::managed);
+}
 
 template <class T>
 constexpr std::string_view name_of_type() {

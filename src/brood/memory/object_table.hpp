@@ -130,6 +130,7 @@ struct ObjectSlot {
 ///     void free_payload(Entry&, std::uint32_t index);   // once more is harmless
 ///     ObjectLink<Atom>* link(std::uint64_t at);         // null when there cannot be one
 ///     void pause(unsigned turn);               // somebody alive is at it
+///     void ended(std::uint32_t kind);          // optional: an object of this kind is gone
 template <class World>
 class ObjectTable {
   template <class T>
@@ -217,6 +218,13 @@ class ObjectTable {
     const ObjectWord word = ObjectWord::unpack(entry.word.load());
     return word.generation == ref.generation && word.state != ObjectState::free &&
            (entry.holders[holder.slot() / 64].load() & bit_of(holder.slot())) != 0;
+  }
+
+  /// Whether it is gone for good. One load.
+  [[nodiscard]] bool gone(ObjectRef ref) const {
+    if (ref.index >= usable()) return true;
+    const ObjectWord word = ObjectWord::unpack(entries_[ref.index].word.load());
+    return word.generation != ref.generation || word.state == ObjectState::free;
   }
 
   [[nodiscard]] Entry& entry(std::uint32_t index) const { return entries_[index]; }
@@ -406,7 +414,10 @@ class ObjectTable {
     world_->free_payload(entry, ref.index);
     header_->cursor.store(ref.index, std::memory_order_relaxed);  // a hint
     const ObjectWord gone{.generation = ref.generation, .state = ObjectState::free, .tag = {}};
+    // Whatever it was; a maker that was killed before it said so announces once too often.
+    const std::uint32_t kind = entry.type.kind;
     entry.word.store(gone.pack(), std::memory_order_release);  // see enter() and try_take()
+    if constexpr (requires { world_->ended(kind); }) world_->ended(kind);
   }
 
   /// What a dead process was at: an object that it was making never was; a change is there or not.

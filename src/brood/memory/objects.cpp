@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/memory/object_kind.hpp>
+#include <brood/platform/futex.hpp>
 #include <brood/platform/memory_file.hpp>
 
 namespace brood::detail {
@@ -91,6 +93,14 @@ void ObjectWorld::grow(std::uint32_t from, std::uint32_t to) const {
   if (!populate_pages(segment_->at(begin), end - begin)) {
     throw SharedMemoryFull("the machine has no memory left for one more shared object");
   }
+}
+
+// After the descriptor is free: who is killed in between leaves it to the news of its death.
+void ObjectWorld::ended(std::uint32_t kind) const noexcept {
+  if (!end_is_announced(kind)) return;
+  std::atomic<std::uint32_t>& count = segment_->header().objects_ended;
+  count.fetch_add(1);
+  futex_wake_all(count);
 }
 
 void ObjectWorld::pause(unsigned turn) {

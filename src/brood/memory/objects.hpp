@@ -31,6 +31,7 @@ class ObjectWorld {
   [[nodiscard]] ObjectLink<>* link(std::uint64_t at) const noexcept;
   void free_payload(Entry& entry, std::uint32_t index) const noexcept;
   static void pause(unsigned turn);
+  void ended(std::uint32_t kind) const noexcept;
 
  private:
   Segment* segment_;
@@ -54,6 +55,9 @@ class Objects {
   void drop(ObjectRef ref, Tag holder, Tag by) { table_.drop(ref, holder, by); }
   bool release_all(Tag dead, Tag by) { return table_.release_all(dead, by); }
   [[nodiscard]] bool held(ObjectRef ref, Tag holder) const { return table_.held(ref, holder); }
+
+  /// Whether it is gone; whoever waits for that sleeps on SegmentHeader::objects_ended.
+  [[nodiscard]] bool gone(ObjectRef ref) const { return table_.gone(ref); }
 
   /// Holds by what lies at offset `at` of the segment, whoever ends: see ObjectTable. `link` when
   /// the caller holds the object.

@@ -22,7 +22,7 @@ namespace brood::detail {
 /// can see it; afterwards only the atomics change.
 struct alignas(64) SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31304444'4F4F5242;  // "BROODD01"
-  static constexpr std::uint32_t kLayoutVersion = 5;
+  static constexpr std::uint32_t kLayoutVersion = 6;
 
   std::uint64_t magic;
   std::uint32_t layout_version;
@@ -44,7 +44,9 @@ struct alignas(64) SegmentHeader {
   /// The table of objects: where it begins, and what it has beside the descriptors.
   std::uint64_t objects_at;
   ObjectTableHeader<> objects;
-  std::uint32_t padding[5];
+  /// Grows when an object is gone whose end is announced (see end_is_announced).
+  std::atomic<std::uint32_t> objects_ended;
+  std::uint32_t padding[4];
   AuthKeyCell authkey;
   LogCell log;
 };

@@ -53,6 +53,8 @@ std::optional<std::size_t> send_some(int socket, std::span<const std::byte> from
   }
 }
 
+void shut_down(int socket) noexcept { ::shutdown(socket, SHUT_RDWR); }
+
 void finish_stream(int socket) noexcept {
   ::shutdown(socket, SHUT_WR);
   std::array<std::byte, 16384> dropped;  // NOLINT(cppcoreguidelines-pro-type-member-init)

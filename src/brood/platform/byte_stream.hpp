@@ -16,6 +16,9 @@ std::optional<std::size_t> receive_some(int socket, std::span<std::byte> to);
 /// Throws SystemError.
 std::optional<std::size_t> send_some(int socket, std::span<const std::byte> from);
 
+/// Ends it in both directions, also for threads that wait for it: of any socket.
+void shut_down(int socket) noexcept;
+
 /// Before it is closed: nothing will be sent any more, and what has come and was not received is
 /// dropped. TCP takes that for a reason to drop what is on its way to the other end, too.
 void finish_stream(int socket) noexcept;

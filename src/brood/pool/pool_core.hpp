@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <brood/channel/heap_sink.hpp>
+#include <brood/channel/pending_result.hpp>
 #include <brood/channel/watch.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/memory/heap.hpp>
@@ -107,6 +108,8 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   bool wait(const Task& task, Deadline deadline);
   [[nodiscard]] static bool ready(const Task& task);
   [[nodiscard]] std::shared_ptr<Watch> watch(const Task& task);
+  /// The same as what a Future has.
+  [[nodiscard]] std::shared_ptr<PendingResult> pending(Task task);
   /// The bytes of a task that ended with a value; valid until released. Otherwise throws why not.
   std::span<const std::byte> result(const Task& task);
   /// Nobody wants the result any more.
@@ -119,6 +122,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
 
  private:
   class TaskWatch;
+  class PendingTask;
   using Time = Deadline::Clock::time_point;
   /// Why a worker is being killed: it is in the item of a job that is to be ended.
   struct Intent {

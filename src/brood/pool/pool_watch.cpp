@@ -1,6 +1,7 @@
-// Waiting for tasks together with other things.
+// What futures see of tasks, and waiting for tasks together with other things.
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include <brood/pool/pool_core.hpp>
@@ -49,6 +50,36 @@ class PoolCore::TaskWatch final : public Watch {
   bool entered_ = false;
   bool done_ = false;
 };
+
+class PoolCore::PendingTask final : public PendingResult {
+ public:
+  PendingTask(std::shared_ptr<PoolCore> core, Task task)
+      : core_(std::move(core)), task_(std::move(task)) {}
+  PendingTask(const PendingTask&) = delete;
+  PendingTask& operator=(const PendingTask&) = delete;
+  ~PendingTask() override { PendingTask::release(); }
+
+  [[nodiscard]] bool ready() const override { return PoolCore::ready(task_); }
+  bool wait(Deadline deadline) override { return core_->wait(task_, deadline); }
+  std::span<const std::byte> result() override { return core_->result(task_); }
+  bool cancel() override { return core_->cancel(task_); }
+  void release() noexcept override {
+    if (core_) core_->release(task_);
+    core_.reset();
+    task_ = {};
+  }
+  std::shared_ptr<Watch> watch(std::shared_ptr<PendingResult> /*self*/) override {
+    return core_->watch(task_);
+  }
+
+ private:
+  std::shared_ptr<PoolCore> core_;
+  Task task_;
+};
+
+std::shared_ptr<PendingResult> PoolCore::pending(Task task) {
+  return std::make_shared<PendingTask>(shared_from_this(), std::move(task));
+}
 
 std::shared_ptr<Watch> PoolCore::watch(const Task& task) {
   return std::make_shared<TaskWatch>(shared_from_this(), task);
