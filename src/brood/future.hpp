@@ -74,7 +74,7 @@ class [[nodiscard]] Future {
   /// happens, if it has ended already, and for a manager's call.
   bool cancel() {
     require();
-    return !outcome_ && pending_->cancel();
+    return !outcome_ && pending_->stop();
   }
 
   /// Waits, then returns the result or throws what the task threw, WorkerCrashed, TaskCancelled or
