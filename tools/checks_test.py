@@ -13,6 +13,7 @@ from unittest import mock
 sys.dont_write_bytecode = True
 import check_headers
 import check_layers
+import check_snippets
 import check_text
 import expect_output
 import merge_benchmarks
@@ -305,6 +306,29 @@ class MustNotCompileTest(unittest.TestCase):
             words, _ = must_not_compile.syntax_command(commands, source)
         self.assertEqual(words[:4], ["c++", "-I", "a", str(source)])
         self.assertIn("-fsyntax-only", words)
+
+
+class SnippetsTest(unittest.TestCase):
+    def said(self, page, source="int f() {\n  // [a]\n  one();\n    two();\n  // [/a]\n}\n", write=False):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "docs" / "guide").mkdir(parents=True)
+            (root / "docs" / "guide" / "p.md").write_text(page, encoding="utf-8")
+            (root / "x.cpp").write_text(source, encoding="utf-8")
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                check_snippets.check(root, write).finish()
+            return said.getvalue(), (root / "docs" / "guide" / "p.md").read_text(encoding="utf-8")
+
+    def test_a_block_is_the_region_set_to_the_left(self):
+        right = "<!-- x.cpp: a -->\n```cpp\none();\n  two();\n```\n"
+        self.assertEqual(self.said(right)[0], "")
+        self.assertIn("is not what stands", self.said(right.replace("two", "three"))[0])
+        self.assertEqual(self.said(right.replace("two", "three"), write=True)[1], right)
+
+    def test_a_block_says_where_it_is_from(self):
+        self.assertIn("C++ without", self.said("```cpp\nint x;\n```\n")[0])
+        self.assertIn("no region [b]", self.said("<!-- x.cpp: b -->\n```cpp\n```\n")[0])
+        self.assertIn("there is no y.cpp", self.said("<!-- y.cpp: b -->\n```cpp\n```\n")[0])
 
 
 class ExpectOutputTest(unittest.TestCase):

@@ -203,7 +203,8 @@ void put_object(Json& json, const Snapshot& snapshot, const ObjectView& object) 
     json.member("owner_died", object.owner_died);
   }
   if (object.readers) json.member("readers", *object.readers);
-  if (object.permits) json.member("permits", *object.permits).member("capacity", *object.capacity);
+  if (object.permits)
+    json.member("permits", *object.permits).member("capacity", object.capacity.value_or(0));
   if (object.set) json.member("set", *object.set);
   if (object.depth) {
     json.member("depth", *object.depth)
@@ -253,7 +254,7 @@ std::string object_text(const Snapshot& snapshot, const ObjectView& object) {
   } else if (object.lockable && !object.owner.none()) {
     text += " held by " + label(snapshot, object.owner);
   } else if (object.permits) {
-    text += fmt::format(" {} permits of {}", *object.permits, *object.capacity);
+    text += fmt::format(" {} permits of {}", *object.permits, object.capacity.value_or(0));
   } else if (object.set) {
     text += *object.set ? " set" : " not set";
   } else if (object.lockable) {

@@ -98,8 +98,9 @@ std::vector<ProcessView> look_at_processes(detail::Segment& family, const Snapsh
     }
     const ProcessView* const old = before != nullptr ? before->find(tag) : nullptr;
     if (view.system) {
-      const double since = old != nullptr && old->system ? now - before->at : 0;
-      const double used = view.system->cpu_seconds - (since > 0 ? old->system->cpu_seconds : 0);
+      const bool again = old != nullptr && old->system && now > before->at;
+      const double since = again ? now - before->at : 0;
+      const double used = view.system->cpu_seconds - (again ? old->system->cpu_seconds : 0);
       const double time = since > 0 ? since : view.system->age_seconds;
       view.cpu_percent = time > 0 ? std::max(0.0, 100 * used / time) : 0;
     }

@@ -13,7 +13,8 @@
 //     brood::log::info("read {} rows of {}", rows, path);      // fmt's format strings
 //     brood::log::set_level(brood::log::Level::debug);         // now, for the whole family
 //
-// At once: any thread of any process. While the Runtime ends, no other thread may log.
+// At once: any thread of any process, but no signal handler. While the Runtime ends, no other
+//   thread may log.
 // Bytes: a record is in the kernel or in the family's shared memory when the call returns, so that
 //   a process which is killed takes none with it that it wrote. If the root is killed, the fork
 //   server writes what the root had not yet; it cannot call a function of the root's, however.

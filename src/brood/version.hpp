@@ -17,7 +17,7 @@
 #define BROOD_VERSION_PATCH 0
 
 /// For #if: BROOD_VERSION >= BROOD_VERSION_NUMBER(0, 2, 0)
-#define BROOD_VERSION_NUMBER(major, minor, patch) ((major) * 1'000'000 + (minor) * 1'000 + (patch))
+#define BROOD_VERSION_NUMBER(major, minor, patch) ((major)*1'000'000 + (minor)*1'000 + (patch))
 #define BROOD_VERSION \
   BROOD_VERSION_NUMBER(BROOD_VERSION_MAJOR, BROOD_VERSION_MINOR, BROOD_VERSION_PATCH)
 

@@ -29,8 +29,10 @@ TEST(AuthKeyCell, KeysOfEveryLengthAreReadAsTheyWereWritten) {
   EXPECT_EQ(cell.read(), "first");
   for (const std::size_t length : {std::size_t{256}, std::size_t{0}, std::size_t{13}}) {
     const std::string key(length, '\0');
+    const std::uint64_t generation = cell.generation();
     EXPECT_TRUE(cell.try_write(key, kMe, nobody_is_dead));
     EXPECT_EQ(cell.read(), key);
+    EXPECT_NE(cell.generation(), generation);
   }
 }
 

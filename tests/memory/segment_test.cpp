@@ -47,6 +47,35 @@ TEST(Segment, IsLargeAndSparse) {
       [](Tag tag, const RecordWord&) { ADD_FAILURE() << "record " << tag.slot() << " is in use"; });
 }
 
+TEST(Segment, CanBeLookedAtWithoutBeingWrittenTo) {
+  Segment segment = Segment::create();
+  const Tag tag = segment.registry().reserve(Tag(), Role::root, "main");
+  segment.wait_note(tag).at.store(17);
+  const std::string path = "/proc/self/fd/" + std::to_string(segment.file().get());
+  const auto open_to_read = [&] { return Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)); };
+
+  Segment seen = Segment::look_at(open_to_read());
+  EXPECT_EQ(seen.header().bytes, segment.size());
+  EXPECT_EQ(seen.registry().name(tag), "main");
+  EXPECT_EQ(seen.wait_note(tag).at.load(), 17U);
+  EXPECT_EQ(seen.extents().used_bytes(), 0U);
+  if (!kAddressSanitizer && !kThreadSanitizer) {  // these have handlers of their own
+    EXPECT_EQ(exit_code_of([&] { announce(seen.header()); }), -SIGSEGV);
+  }
+  ++segment.header().layout_version;
+  EXPECT_THROW(Segment::look_at(open_to_read()), DecodeError);
+  EXPECT_THROW(Segment::look_at(create_memory_file("other", kMiB)), DecodeError);
+}
+
+TEST(Segment, WaitNotesHaveAPlaceForEveryTag) {
+  Segment segment = Segment::create();
+  const Tag last(Tag::kSlots - 1, 1);
+  segment.wait_note(last).at.store(5);
+  EXPECT_EQ(segment.wait_note(kMe).at.load(), 0U);
+  EXPECT_EQ(segment.names().size(), 0U) << "what lies behind them is not touched";
+  EXPECT_LE(segment.offset_of(&segment.wait_note(last) + 1), segment.header().directory_at);
+}
+
 TEST(Segment, PartsDoNotOverlap) {
   Segment segment = Segment::create();
   const SegmentHeader& header = segment.header();

@@ -21,8 +21,10 @@ for package in libbrood-dev brood-tools "$runtime"; do
   [ -n "$(dpkg-deb -f "$deb" Depends)" ] || fail "$package depends on nothing"
   dpkg-deb -x "$deb" "$folder/root"
 done
-dpkg-deb -f "$folder/libbrood-dev_${version}"_*.deb Depends | grep -q "$runtime (= $version)" ||
-  fail "libbrood-dev does not ask for its $runtime"
+for package in libbrood-dev brood-tools; do
+  dpkg-deb -f "$folder/${package}_${version}"_*.deb Depends | grep -qF "$runtime (= $version)" ||
+    fail "$package does not ask for its $runtime"
+done
 [ -f "$folder/root/usr/include/brood/brood.hpp" ] || fail "the headers are not in /usr/include"
 [ -x "$folder/root/usr/bin/brood-top" ] || fail "brood-top is not in /usr/bin"
 pc=$(dirname "$(find "$folder/root/usr" -name brood.pc)")
