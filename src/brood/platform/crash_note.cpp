@@ -318,9 +318,11 @@ void leave_crash_note_in(CrashNote& note) noexcept {
   _Unwind_Backtrace(&count_frame, nullptr);
   reserve_stack();
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
-    if (::sigaction(kSignals[i], nullptr, &recorder.before[i]) != 0) continue;
-    const struct sigaction& before = recorder.before[i];
+    struct sigaction before {};
+    if (::sigaction(kSignals[i], nullptr, &before) != 0) continue;
+    // Also this handler itself, in a fork of a process that had it.
     if ((before.sa_flags & SA_SIGINFO) != 0 || before.sa_handler != SIG_DFL) continue;
+    recorder.before[i] = before;
     struct sigaction handler {};
     handler.sa_sigaction = &on_crash;
     // NOTE: not masked meanwhile: a fault in the handler must come to it.
