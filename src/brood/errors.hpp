@@ -1,4 +1,5 @@
 // Layer: platform
+// Length: every exception in one place.
 // Everything Brood throws. All derive from brood::Error, so `catch (const brood::Error& e)` gets
 // any of them and nothing else, and `e.what()` says what was asked, with which values, and what
 // to do about it.
