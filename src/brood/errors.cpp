@@ -1,10 +1,13 @@
 // Layer: platform
 #include <fmt/format.h>
 #include <brood/errors.hpp>
+#include <brood/platform/crash_note.hpp>
 #include <brood/platform/signal_name.hpp>
 #include <brood/platform/system_error.hpp>
 
+#include <exception>
 #include <iterator>
+#include <mutex>
 #include <utility>
 
 namespace brood {
@@ -26,20 +29,6 @@ void describe_to(std::string& out, const RemoteFailure& failure) {
   }
 }
 
-std::string describe(const Crash& crash) {
-  std::string text = fmt::format("worker {} (pid {}) ", crash.worker, crash.pid);
-  if (crash.signal != 0) {
-    text += "was killed by " + detail::signal_name(crash.signal);
-    if (crash.address != 0) text += fmt::format(" at address {:#x}", crash.address);
-  } else {
-    text += fmt::format("exited with code {}", crash.exit_code);
-  }
-  if (crash.item) text += fmt::format(" while it computed item {}", *crash.item);
-  if (crash.attempt > 1) text += fmt::format(" (attempt {})", crash.attempt);
-  for (const std::string& frame : crash.stack) text += "\n    " + frame;
-  return text;
-}
-
 }  // namespace
 
 SystemError::SystemError(std::string_view call, std::string_view arguments, int error)
@@ -54,8 +43,58 @@ std::string RemoteFailure::describe() const {
   return text;
 }
 
+std::string Crash::summary() const {
+  std::string text = fmt::format("worker {} (pid {}) ", worker, pid);
+  if (out_of_memory) {
+    text += "was killed by the kernel, as memory had run out,";
+  } else if (signal != 0) {
+    text += "was killed by " + detail::signal_name(signal);
+    if (address != 0) text += fmt::format(" at address {:#x}", address);
+  } else {
+    text += fmt::format("exited with code {}", exit_code);
+  }
+  if (item) text += fmt::format(" while it computed item {}", *item);
+  if (attempt > 1) text += fmt::format(" (attempt {})", attempt);
+  if (text.ends_with(',')) text.pop_back();
+  return text;
+}
+
+std::string Crash::describe() const {
+  std::string text = summary();
+  if (!reason.empty()) text += "\n  reason: " + reason;
+  for (const std::string& frame : stack) text += "\n    " + frame;
+  if (usage) {
+    using Seconds = std::chrono::duration<double>;
+    text += fmt::format(
+        "\n  used at most {:.1f} MiB of memory, {:.2f} s of CPU time, {:.2f} s of it in the kernel",
+        static_cast<double>(usage->peak_bytes) / (1 << 20U),
+        Seconds(usage->user + usage->system).count(), Seconds(usage->system).count());
+  }
+  return text;
+}
+
+struct WorkerCrashed::State {
+  explicit State(Crash its) : crash(std::move(its)) {}
+  Crash crash;
+  std::once_flag looked_up;
+};
+
 WorkerCrashed::WorkerCrashed(Crash crash)
-    : Error(describe(crash)), crash_(std::make_shared<const Crash>(std::move(crash))) {}
+    : Error(crash.summary()),
+      state_(std::make_shared<State>(std::move(crash))),
+      crash_(&state_->crash) {}
+
+const Crash& WorkerCrashed::crash() const noexcept {
+  try {
+    std::call_once(state_->looked_up, [this] {
+      Crash& crash = state_->crash;
+      if (crash.raw_stack && crash.stack.empty()) crash.stack = crash.raw_stack->describe_stack();
+    });
+  } catch (const std::exception& e) {
+    static_cast<void>(e);  // only where a program has no threads at all
+  }
+  return *crash_;
+}
 
 std::string WorkerCrashed::signal_name() const {
   return signal() == 0 ? std::string() : detail::signal_name(signal());

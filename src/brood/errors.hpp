@@ -1,4 +1,5 @@
 // Layer: platform
+// Length: every exception in one place.
 // Everything Brood throws. All derive from brood::Error, so `catch (const brood::Error& e)` gets
 // any of them and nothing else, and `e.what()` says what was asked, with which values, and what
 // to do about it.
@@ -9,6 +10,7 @@
 // handle to anything shared.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -251,20 +253,46 @@ class RemoteError : public Error, public RemoteTrace {
       : RemoteError(RemoteFailure{.type = std::move(type), .message = std::move(message)}) {}
 };
 
+namespace detail {
+struct CrashData;
+}
+
+/// What a process had used when it ended, with those of its children that it had waited for.
+struct ResourceUsage {
+  /// The most memory that was resident at once. One that was started by spawn begins with what its
+  /// parent had, as the kernel counts.
+  std::size_t peak_bytes = 0;
+  std::chrono::microseconds user{0};    ///< CPU time in its own code
+  std::chrono::microseconds system{0};  ///< and in the kernel
+};
+
 /// The end of a worker which was computing something.
 struct Crash {
   std::string worker;  ///< its name: "brood-worker-2"
   int pid = 0;
-  int signal = 0;                        ///< what killed it; 0 when it exited
-  int exit_code = 0;                     ///< when it exited
-  std::optional<std::size_t> item = {};  ///< index of the input it was computing
-  unsigned attempt = 1;                  ///< 1 the first time
-  std::uintptr_t address = 0;            ///< the address a fault was about, or 0
-  std::vector<std::string> stack = {};   ///< where it died, where known; innermost first
+  int signal = 0;                           ///< what killed it; 0 when it exited
+  int exit_code = 0;                        ///< when it exited
+  std::optional<std::size_t> item = {};     ///< index of the input it was computing
+  unsigned attempt = 1;                     ///< 1 the first time
+  std::uintptr_t address = 0;               ///< the address a fault was about, or 0
+  std::string reason = {};                  ///< of a signal, where known: "nothing is mapped there"
+  bool out_of_memory = false;               ///< the kernel killed it because memory had run out
+  std::optional<ResourceUsage> usage = {};  ///< where known
+  std::vector<std::string> stack = {};      ///< where it died, where known; innermost first
+  /// The stack as it came, of which WorkerCrashed makes `stack` when somebody asks for it.
+  std::shared_ptr<const detail::CrashData> raw_stack = {};
+
+  /// One line: "worker brood-worker-2 (pid 123) was killed by SIGSEGV while it computed item 17".
+  [[nodiscard]] std::string summary() const;
+  /// All of it, for people, several lines.
+  [[nodiscard]] std::string describe() const;
 };
 
 /// A worker died computing an item:
 /// "worker brood-worker-2 (pid 123) was killed by SIGKILL while it computed item 17".
+///
+/// Functions and lines of its stack are looked up when crash(), stack() or describe() is called
+/// first, by that thread, which takes milliseconds; copies share what was found.
 class WorkerCrashed : public Error {
  public:
   explicit WorkerCrashed(Crash crash);
@@ -279,11 +307,17 @@ class WorkerCrashed : public Error {
   [[nodiscard]] const std::string& worker() const noexcept { return crash_->worker; }
   [[nodiscard]] std::optional<std::size_t> item() const noexcept { return crash_->item; }
   [[nodiscard]] unsigned attempt() const noexcept { return crash_->attempt; }
-  [[nodiscard]] const std::vector<std::string>& stack() const noexcept { return crash_->stack; }
-  [[nodiscard]] const Crash& crash() const noexcept { return *crash_; }
+  /// The kernel killed it because memory had run out, its own group's or the machine's.
+  [[nodiscard]] bool out_of_memory() const noexcept { return crash_->out_of_memory; }
+  [[nodiscard]] const std::vector<std::string>& stack() const noexcept { return crash().stack; }
+  [[nodiscard]] const Crash& crash() const noexcept;
+  /// what(), then why, the stack and what it had used: for people, several lines.
+  [[nodiscard]] std::string describe() const { return crash().describe(); }
 
  private:
-  std::shared_ptr<const Crash> crash_;
+  struct State;
+  std::shared_ptr<State> state_;
+  const Crash* crash_;  // the state's; its stack may still be raw
 };
 
 }  // namespace brood

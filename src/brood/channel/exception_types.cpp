@@ -136,6 +136,13 @@ std::string encode_crash(const void* object) {
   out.number(std::uint64_t{crash.item.value_or(0)});
   out.number(std::uint32_t{crash.attempt});
   out.number(std::uint64_t{crash.address});
+  out.text(crash.reason);
+  out.number(std::uint8_t{crash.out_of_memory});
+  out.number(std::uint8_t{crash.usage.has_value()});
+  const ResourceUsage usage = crash.usage.value_or(ResourceUsage{});
+  out.number(std::uint64_t{usage.peak_bytes});
+  out.number(static_cast<std::int64_t>(usage.user.count()));
+  out.number(static_cast<std::int64_t>(usage.system.count()));
   out.number(static_cast<std::uint32_t>(crash.stack.size()));
   for (const std::string& frame : crash.stack) out.text(frame);
   return out.take();
@@ -153,6 +160,14 @@ WorkerCrashed build_crash(const std::string&, std::string_view payload) {
   if (has_item) crash.item = item;
   crash.attempt = in.number<std::uint32_t>();
   crash.address = in.number<std::uint64_t>();
+  crash.reason = in.text();
+  crash.out_of_memory = in.number<std::uint8_t>() != 0;
+  const bool has_usage = in.number<std::uint8_t>() != 0;
+  ResourceUsage usage;
+  usage.peak_bytes = in.number<std::uint64_t>();
+  usage.user = std::chrono::microseconds(in.number<std::int64_t>());
+  usage.system = std::chrono::microseconds(in.number<std::int64_t>());
+  if (has_usage) crash.usage = usage;
   for (auto frames = in.number<std::uint32_t>(); frames > 0; --frames) {
     crash.stack.push_back(in.text());
   }

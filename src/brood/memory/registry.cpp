@@ -63,6 +63,9 @@ Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
     record.dies_with_parent = 0;
     record.start_at = 0;
     record.start_bytes = 0;
+    record.peak_bytes.store(0);
+    record.user_microseconds.store(0);
+    record.system_microseconds.store(0);
     record.name.fill('\0');
     std::copy_n(name.begin(), std::min(name.size(), record.name.size() - 1), record.name.begin());
     return {slot, word.generation};
@@ -108,6 +111,21 @@ bool Registry::join(Tag tag, int pid) {
   if (change(tag, RecordState::reserved, RecordState::live)) return true;
   life_of_record.release();
   return false;
+}
+
+void Registry::note_usage(Tag tag, const ResourceUsage& usage) noexcept {
+  Record& record = records_[tag.slot()];
+  record.user_microseconds.store(static_cast<std::uint64_t>(usage.user.count()));
+  record.system_microseconds.store(static_cast<std::uint64_t>(usage.system.count()));
+  record.peak_bytes.store(usage.peak_bytes);
+}
+
+std::optional<ResourceUsage> Registry::usage(Tag tag) const noexcept {
+  const Record& its = record(tag);
+  if (state(tag) != RecordState::ended || its.peak_bytes.load() == 0) return std::nullopt;
+  return ResourceUsage{.peak_bytes = its.peak_bytes.load(),
+                       .user = std::chrono::microseconds(its.user_microseconds.load()),
+                       .system = std::chrono::microseconds(its.system_microseconds.load())};
 }
 
 bool Registry::note_ended(Tag tag, int exit_code) noexcept {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include <brood/errors.hpp>
 #include <brood/memory/tag.hpp>
 #include <brood/platform/life_mutex.hpp>
 
@@ -67,10 +68,14 @@ struct alignas(64) Record {
   std::uint64_t start_at;               // offset and size of what it shall run
   std::uint64_t start_bytes;
   std::array<char, kNameBytes> name;  // NUL-terminated
+  // What it had used, by the process that reaped it, before the end is noted; 0: not known.
+  std::atomic<std::uint64_t> peak_bytes;
+  std::atomic<std::uint64_t> user_microseconds;
+  std::atomic<std::uint64_t> system_microseconds;
 
   static constexpr std::int32_t kNoCode = INT32_MIN;
 };
-static_assert(sizeof(Record) == 128);
+static_assert(sizeof(Record) == 192);
 
 /// What a thread's slot is in. Only `taken` may be alive:
 ///
@@ -133,6 +138,10 @@ class Registry {
   bool join(Tag tag, int pid);
   /// Notes the end of a process; the first to note it wins. True for that one.
   bool note_ended(Tag tag, int exit_code) noexcept;
+  /// Before that: what it had used. By the process that reaped it.
+  void note_usage(Tag tag, const ResourceUsage& usage) noexcept;
+  /// Of an ended process; nullopt where nobody could know.
+  [[nodiscard]] std::optional<ResourceUsage> usage(Tag tag) const noexcept;
   /// The holder does not need the record any more: of an ended process, or of one that was never
   /// started.
   void free(Tag tag) noexcept;

@@ -6,10 +6,11 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <system_error>
 #include <vector>
+
+#include <brood/platform/control_group.hpp>
 
 namespace brood::detail {
 namespace {
@@ -50,30 +51,6 @@ double tightest(const fs::path& mount, const std::string& group, double (*quota)
   return least;
 }
 
-struct Mounts {
-  std::string v2;
-  std::string v1_cpu;
-};
-
-Mounts find_mounts() {
-  Mounts mounts;
-  std::ifstream file("/proc/self/mounts");
-  std::string device;
-  std::string where;
-  std::string type;
-  std::string options;
-  std::string rest;
-  while (file >> device >> where >> type >> options && std::getline(file, rest)) {
-    if (type == "cgroup2" && mounts.v2.empty()) mounts.v2 = where;
-    if (type != "cgroup" || !mounts.v1_cpu.empty()) continue;
-    std::istringstream list(options);
-    for (std::string option; std::getline(list, option, ',');) {
-      if (option == "cpu") mounts.v1_cpu = where;
-    }
-  }
-  return mounts;
-}
-
 }  // namespace
 
 int affinity_count() noexcept {
@@ -91,20 +68,10 @@ int affinity_count() noexcept {
 
 int cgroup_quota() noexcept {
   try {
-    const Mounts mounts = find_mounts();
     double least = 0;
-    std::ifstream groups("/proc/self/cgroup");
-    for (std::string line; std::getline(groups, line);) {  // "4:cpu,cpuacct:/path" or "0::/path"
-      const std::size_t first = line.find(':');
-      const std::size_t second = line.find(':', first + 1);
-      if (first == std::string::npos || second == std::string::npos) continue;
-      const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-      const std::string path = line.substr(second + 1);
-      double limit = 0;
-      if (controllers == ",," && !mounts.v2.empty()) limit = tightest(mounts.v2, path, quota_v2);
-      if (controllers.find(",cpu,") != std::string::npos && !mounts.v1_cpu.empty()) {
-        limit = tightest(mounts.v1_cpu, path, quota_v1);
-      }
+    for (const ControlGroup& group : own_control_groups("cpu")) {
+      const double limit =
+          tightest(group.mount, group.path, group.version == 2 ? quota_v2 : quota_v1);
       if (limit > 0 && (least <= 0 || limit < least)) least = limit;
     }
     return least > 0 ? std::max(1, static_cast<int>(std::ceil(least - 1e-6))) : 0;

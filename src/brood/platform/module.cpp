@@ -1,5 +1,6 @@
 #include <brood/platform/module.hpp>
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 
@@ -51,35 +52,49 @@ std::string_view build_id_in(const char* notes, std::size_t size, std::size_t al
   return {};
 }
 
+struct ModuleKey {
+  std::uint64_t key = 0;
+  bool has_build_id = false;
+};
+
+// Allocates nothing and takes no lock: signal handlers come here too.
+ModuleKey key_of(std::uintptr_t base, const ElfW(Phdr) * headers, std::size_t count) noexcept {
+  std::string_view build_id;
+  for (std::size_t i = 0; i < count && build_id.empty(); ++i) {
+    if (headers[i].p_type != PT_NOTE) continue;
+    build_id = build_id_in(reinterpret_cast<const char*>(base + headers[i].p_vaddr),
+                           headers[i].p_memsz, headers[i].p_align);
+  }
+  Hash hash;
+  if (!build_id.empty()) {
+    hash.add(build_id.data(), build_id.size());
+    return {.key = hash.value(), .has_build_id = true};
+  }
+  hash.add(headers, count * sizeof(ElfW(Phdr)));
+  for (std::size_t i = 0; i < count; ++i) {
+    const ElfW(Phdr)& header = headers[i];
+    // Only what can be read too: code may be execute-only.
+    if (header.p_type != PT_LOAD || (header.p_flags & (PF_X | PF_R)) != (PF_X | PF_R)) continue;
+    hash.add(reinterpret_cast<const void*>(base + header.p_vaddr),
+             std::min<std::size_t>(header.p_filesz, kCodeSample));
+  }
+  return {.key = hash.value(), .has_build_id = false};
+}
+
 Module describe(const dl_phdr_info& info) {
   Module module;
   module.base = info.dlpi_addr;
   module.path = info.dlpi_name != nullptr ? info.dlpi_name : "";
-  std::string_view build_id;
   for (int i = 0; i < info.dlpi_phnum; ++i) {
     const ElfW(Phdr)& header = info.dlpi_phdr[i];
     const std::uintptr_t begin = info.dlpi_addr + header.p_vaddr;
-    if (header.p_type == PT_NOTE && build_id.empty()) {
-      build_id = build_id_in(reinterpret_cast<const char*>(begin), header.p_memsz, header.p_align);
-    } else if (header.p_type == PT_LOAD && (header.p_flags & PF_X) != 0) {
+    if (header.p_type == PT_LOAD && (header.p_flags & PF_X) != 0) {
       module.executable.push_back({begin, begin + header.p_memsz});
     }
   }
-  module.has_build_id = !build_id.empty();
-  Hash hash;
-  if (module.has_build_id) {
-    hash.add(build_id.data(), build_id.size());
-  } else {
-    hash.add(info.dlpi_phdr, info.dlpi_phnum * sizeof(ElfW(Phdr)));
-    for (int i = 0; i < info.dlpi_phnum; ++i) {
-      const ElfW(Phdr)& header = info.dlpi_phdr[i];
-      // Only what can be read too: code may be execute-only.
-      if (header.p_type != PT_LOAD || (header.p_flags & (PF_X | PF_R)) != (PF_X | PF_R)) continue;
-      hash.add(reinterpret_cast<const void*>(info.dlpi_addr + header.p_vaddr),
-               std::min<std::size_t>(header.p_filesz, kCodeSample));
-    }
-  }
-  module.key = hash.value();
+  const ModuleKey key = key_of(info.dlpi_addr, info.dlpi_phdr, info.dlpi_phnum);
+  module.key = key.key;
+  module.has_build_id = key.has_build_id;
   return module;
 }
 
@@ -159,6 +174,33 @@ std::optional<CodePlace> place_of(const void* address) {
     }
     return std::nullopt;
   });
+}
+
+SignalSafePlace place_in_signal_handler(std::uintptr_t address) noexcept {
+  SignalSafePlace found{.place = {.module = 0, .offset = address}, .path = nullptr};
+#ifdef DLFO_EH_SEGMENT_TYPE  // glibc 2.35
+  dl_find_object object{};
+  // NOLINTNEXTLINE(performance-no-int-to-ptr)
+  if (_dl_find_object(reinterpret_cast<void*>(address), &object) != 0) return found;
+  const auto* begin = static_cast<const char*>(object.dlfo_map_start);
+  const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(begin);
+  if (object.dlfo_link_map == nullptr || std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
+      header->e_phentsize != sizeof(ElfW(Phdr))) {
+    return found;
+  }
+  const auto* headers = reinterpret_cast<const ElfW(Phdr)*>(begin + header->e_phoff);
+  const std::uintptr_t base = object.dlfo_link_map->l_addr;
+  for (std::size_t i = 0; i < header->e_phnum; ++i) {
+    if (headers[i].p_type != PT_LOAD || (headers[i].p_flags & PF_X) == 0 ||
+        address - (base + headers[i].p_vaddr) >= headers[i].p_memsz) {
+      continue;
+    }
+    found.place = {.module = key_of(base, headers, header->e_phnum).key, .offset = address - base};
+    found.path = object.dlfo_link_map->l_name;
+    break;
+  }
+#endif
+  return found;
 }
 
 FoundCode find_code(CodePlace place) {

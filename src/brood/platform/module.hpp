@@ -44,6 +44,15 @@ std::vector<Module> loaded_modules();
 /// The place of a code address; nullopt if it lies in no module's code, as code made at run time.
 std::optional<CodePlace> place_of(const void* address);
 
+/// As place_of(), for signal handlers: it takes no lock, allocates nothing and does not fail. The
+/// module is 0, and the offset the address itself, where it lies in no module's code, or the C
+/// library (glibc before 2.35) does not know without a lock.
+struct SignalSafePlace {
+  CodePlace place;
+  const char* path = nullptr;  ///< of the module's file, "" for the program; null if there is none
+};
+SignalSafePlace place_in_signal_handler(std::uintptr_t address) noexcept;
+
 /// What came of a place that another process named.
 struct FoundCode {
   void* address = nullptr;  ///< null if there is no such place

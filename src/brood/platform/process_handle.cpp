@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/single_threaded.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -115,16 +116,25 @@ bool ProcessHandle::wait_ended(Deadline deadline) const {
   }
 }
 
-ProcessHandle::Reap ProcessHandle::reap(ExitCode& code) const {
+ProcessHandle::Reap ProcessHandle::reap(ExitCode& code, ResourceUsage* usage) const {
   siginfo_t info{};
-  while (::waitid(static_cast<idtype_t>(kPidfdIdType), static_cast<id_t>(fd_.get()), &info,
-                  WEXITED | WNOHANG) != 0) {
+  rusage used{};
+  // NOTE: the C library's waitid() does not pass on what the kernel says of the usage.
+  while (::syscall(SYS_waitid, kPidfdIdType, fd_.get(), &info, WEXITED | WNOHANG, &used) != 0) {
     if (errno == EINTR) continue;
     if (errno == ECHILD) return Reap::not_a_child;
     throw SystemError("waitid", "a process descriptor", errno);
   }
   if (info.si_pid == 0) return Reap::running;
   code = from_siginfo(info);
+  if (usage != nullptr) {
+    const auto time = [](const timeval& value) {
+      return std::chrono::seconds(value.tv_sec) + std::chrono::microseconds(value.tv_usec);
+    };
+    *usage = {.peak_bytes = static_cast<std::size_t>(used.ru_maxrss) * 1024,
+              .user = time(used.ru_utime),
+              .system = time(used.ru_stime)};
+  }
   return Reap::reaped;
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include <brood/errors.hpp>
 #include <brood/platform/deadline.hpp>
 #include <brood/platform/fd.hpp>
 
@@ -38,10 +39,11 @@ class ProcessHandle {
   /// Waits until all threads of the process have ended; false at the deadline. The process may be
   /// anybody's child and stays a zombie until its parent reaps it.
   [[nodiscard]] bool wait_ended(Deadline deadline) const;
-  /// For children of this process only: reaps it if it has ended, and sets `code`. `not_a_child`
+  /// For children of this process only: reaps it if it has ended, and sets `code` and what it had
+  /// used. `not_a_child`
   /// too when somebody else has reaped it. Throws SystemError.
   enum class Reap : std::uint8_t { running, reaped, not_a_child };
-  Reap reap(ExitCode& code) const;
+  Reap reap(ExitCode& code, ResourceUsage* usage = nullptr) const;
   /// Asks the kernel for the exit code of a process that is not this one's child: while nobody has
   /// reaped it (needs /proc), and afterwards (Linux 6.15 and later); nullopt where it cannot tell.
   [[nodiscard]] std::optional<ExitCode> exit_code_from_kernel() const;

@@ -39,6 +39,7 @@ PoolCore::PoolCore(PoolSetup setup)
     : family_(Family::require()),
       creator_(family_->self()),
       setup_(std::move(setup)),
+      crashes_(family_, std::max(setup_.max_workers, setup_.workers)),
       wanted_(setup_.workers) {
   if (setup_.name.empty()) setup_.name = "brood-worker";
   setup_.max_workers = std::max(setup_.max_workers, setup_.workers);

@@ -21,6 +21,7 @@
 #include <brood/platform/deadline.hpp>
 #include <brood/platform/process_tree.hpp>
 #include <brood/pool/control.hpp>
+#include <brood/pool/crash_board.hpp>
 #include <brood/pool/pool_job.hpp>
 #include <brood/pool_counts.hpp>
 #include <brood/process/child_process.hpp>
@@ -222,6 +223,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   std::shared_ptr<Family> family_;
   Tag creator_;
   PoolSetup setup_;
+  CrashBoard crashes_;
   Block control_block_;
   PoolControl* control_ = nullptr;
   Block initializer_block_;

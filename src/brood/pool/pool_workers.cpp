@@ -36,6 +36,7 @@ void PoolCore::start_worker(std::uint32_t slot) {
   cell.leave.store(0);
   cell.error_at.store(0);
   WorkerStart start{.control_at = segment().offset_of(control_),
+                    .crash_note_at = crashes_.prepare(slot),
                     .slot = slot,
                     .group = member.group,
                     .initializer = {},
@@ -128,11 +129,7 @@ void PoolCore::tend_death(std::uint32_t slot) {
   // Its main thread is gone, so nobody writes to its words any more. How it ended is known when it
   // has been reaped.
   static_cast<void>(member.process->join(Deadline::after(kReapPatience)));
-  const ExitCode code = member.process->exit_code().value_or(255);
-  const Crash crash{.worker = member.process->name(),
-                    .pid = member.process->pid().value_or(0),
-                    .signal = code < 0 ? -code : 0,
-                    .exit_code = code < 0 ? 0 : code};
+  const Crash crash = crashes_.examine(slot, *member.process);
   inherit(*member.process);
   member.kill.reset();  // whom its item had started
   member.process.reset();

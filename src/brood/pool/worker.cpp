@@ -15,6 +15,7 @@
 #include <brood/errors.hpp>
 #include <brood/platform/memory_use.hpp>
 #include <brood/platform/process_tree.hpp>
+#include <brood/pool/crash_board.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 
@@ -333,6 +334,7 @@ void run_worker(ByteSource& source, void (*decoded)()) {
   ignore_interrupt();  // Ctrl-C is the parent's to handle, for all of its workers at once
   Family& family = *Family::current();
   own_name() = fmt::format("{} (pid {})", family.registry().name(family.self()), current_pid());
+  leave_crash_note_at(family.segment(), start.crash_note_at);
   Worker worker(family, start);
   decoded();
   if (worker.initialize(start) && worker.work()) worker.finalize(start);

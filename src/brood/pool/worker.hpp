@@ -133,6 +133,7 @@ using TaskThunk = void (*)(ByteSource& call, TaskOutput& output);
 /// What a worker is told when it is started: the payload of its process.
 struct WorkerStart {
   std::uint64_t control_at;
+  std::uint64_t crash_note_at;  // see CrashBoard
   std::uint32_t slot;
   std::uint32_t group;     // of its result pages
   FunctionId initializer;  // a thunk of kind `process`; offset 0: none

@@ -106,6 +106,7 @@ bool ChildProcess::started() const {
 
 void ChildProcess::finish(ExitCode code) {
   exit_code_ = code;
+  usage_ = family_->registry().usage(tag_);
   if (!spec_.keeps_record) family_->registry().free(tag_);
   family_->forget_child(tag_);
   free_blocks();
@@ -123,7 +124,8 @@ bool ChildProcess::settle() {
   Record& record = registry.record(tag_);
   if (own_child_) {
     ExitCode code = kUnknownExitCode;
-    switch (process_.reap(code)) {
+    ResourceUsage usage;
+    switch (process_.reap(code, &usage)) {
       case ProcessHandle::Reap::running:
         return false;
       case ProcessHandle::Reap::not_a_child:  // somebody waits for all children of this process
@@ -132,6 +134,7 @@ bool ChildProcess::settle() {
             record.own_code.load() == Record::kNoCode ? kUnknownExitCode : record.own_code.load());
         break;
       case ProcessHandle::Reap::reaped:
+        registry.note_usage(tag_, usage);
         break;
     }
     registry.note_ended(tag_, code);
@@ -205,6 +208,11 @@ std::optional<ExitCode> ChildProcess::exit_code() {
   const std::scoped_lock guard(mutex_);
   if (started_) settle();
   return exit_code_;
+}
+
+std::optional<ResourceUsage> ChildProcess::usage() const {
+  const std::scoped_lock guard(mutex_);
+  return usage_;
 }
 
 void ChildProcess::signal(int number) {

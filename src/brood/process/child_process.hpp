@@ -9,6 +9,7 @@
 
 #include <brood/channel/descriptor_box.hpp>
 #include <brood/channel/thunk.hpp>
+#include <brood/errors.hpp>
 #include <brood/memory/handle.hpp>
 #include <brood/memory/heap.hpp>
 #include <brood/platform/deadline.hpp>
@@ -53,6 +54,8 @@ class ChildProcess {
   [[nodiscard]] bool alive();
   /// How it ended; nullopt before.
   [[nodiscard]] std::optional<ExitCode> exit_code();
+  /// What it had used when it ended; nullopt before, and where its end was seen by nobody who knew.
+  [[nodiscard]] std::optional<ResourceUsage> usage() const;
   /// Nothing happens when it has ended. Throws StateError before start.
   void signal(int number);
 
@@ -89,6 +92,7 @@ class ChildProcess {
   bool started_ = false;
   int pid_ = 0;
   std::optional<ExitCode> exit_code_;
+  std::optional<ResourceUsage> usage_;
   std::optional<Deadline::Clock::time_point> ended_unnoted_;  // ended, but nobody said how
 };
 

@@ -128,9 +128,11 @@ void Watchdog::note_end(Tag tag, Watched& watched) {
   Registry& registry = family_.registry();
   ExitCode code = kUnknownExitCode;
   if (watched.child_pid != 0) {
-    watched.process.reap(code);
+    ResourceUsage usage;
+    const bool reaped = watched.process.reap(code, &usage) == ProcessHandle::Reap::reaped;
     const int member = registry.record(tag).pid.load();
     if (registry.word(tag) && member != 0 && member != watched.child_pid) return;
+    if (reaped && registry.word(tag)) registry.note_usage(tag, usage);
     registry.note_ended(tag, code);
   }
   const std::optional<RecordWord> word = registry.word(tag);
