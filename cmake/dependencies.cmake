@@ -14,6 +14,7 @@ brood_require("POSIX threads" libc6-dev Threads)
 brood_require("{fmt} 9 or later" libfmt-dev fmt 9)
 brood_require("cereal 1.3" libcereal-dev cereal)
 brood_require("OpenSSL 3" libssl-dev OpenSSL 3)
+brood_require("spdlog 1.10 or later" libspdlog-dev spdlog 1.10)
 brood_require("the Boost headers 1.81 or later (for Boost.PFR)" libboost1.81-dev Boost 1.81)
 
 # elfutils turns addresses into functions and lines in stack traces; without it they are

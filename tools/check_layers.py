@@ -20,10 +20,12 @@ SYSTEM_HEADER = re.compile(
 )
 # <cxxabi.h> is the compiler's, not the system's: whoever moves exceptions needs it.
 NOT_SYSTEM = {"cxxabi.h"}
-THIRD_PARTY = re.compile(r"^(cereal|boost|openssl)/")
-THIRD_PARTY_LAYER = "channel"
+THIRD_PARTY = {  # each is the affair of one layer
+    "channel": re.compile(r"^(cereal|boost|openssl)/"),
+    "process": re.compile(r"^spdlog/"),
+}
 # Who uses the library need not have these: they are in no header.
-SOURCES_ONLY = re.compile(r"^openssl/")
+SOURCES_ONLY = re.compile(r"^(openssl|spdlog)/")
 
 SYSTEM_CALL = r"\bsyscall\s*\(|\b(?:FUTEX|SYS)_[A-Za-z_]+\b|\btimespec\b"
 # A call into the C library by its full name; of that, moving bytes about is not Linux.
@@ -137,8 +139,9 @@ def check_outside_includes(source, layer, report):
     for line, target, _ in source.includes:
         if SYSTEM_HEADER.match(target) and target not in NOT_SYSTEM and layer != "platform":
             report.add(source.name, line, f"<{target}> is for platform alone; wrap it there")
-        if THIRD_PARTY.match(target) and layer != THIRD_PARTY_LAYER:
-            report.add(source.name, line, f"<{target}> is for {THIRD_PARTY_LAYER} alone")
+        for owner, headers in THIRD_PARTY.items():
+            if headers.match(target) and layer != owner:
+                report.add(source.name, line, f"<{target}> is for {owner} alone")
         if SOURCES_ONLY.match(target) and source.is_header:
             report.add(source.name, line, f"<{target}> must not be in a header")
 

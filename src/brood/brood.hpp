@@ -24,10 +24,12 @@
 #include <brood/list.hpp>
 #include <brood/listener.hpp>
 #include <brood/lock.hpp>
+#include <brood/log.hpp>
 #include <brood/manager.hpp>
 #include <brood/namespace.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool.hpp>
+#include <brood/pool_counts.hpp>
 #include <brood/pool_options.hpp>
 #include <brood/process.hpp>
 #include <brood/proxy.hpp>
@@ -35,6 +37,7 @@
 #include <brood/ready_descriptor.hpp>
 #include <brood/register_exception.hpp>
 #include <brood/remote_manager.hpp>
+#include <brood/retry.hpp>
 #include <brood/runtime.hpp>
 #include <brood/semaphore.hpp>
 #include <brood/set.hpp>
@@ -47,4 +50,5 @@
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
 #include <brood/value.hpp>
+#include <brood/version.hpp>
 #include <brood/wait.hpp>

@@ -69,6 +69,14 @@ class [[nodiscard]] Future {
     return wait_until(detail::Deadline::after(timeout));
   }
 
+  /// Ends the task with TaskCancelled: it is not begun any more, or, if it runs, its worker is
+  /// stopped (SIGTERM, then SIGKILL) and replaced, which costs no other task. False, and nothing
+  /// happens, if it has ended already, and for a manager's call.
+  bool cancel() {
+    require();
+    return !outcome_ && pending_->stop();
+  }
+
   /// Waits, then returns the result or throws what the task threw, WorkerCrashed, TaskCancelled or
   /// DecodeError. Throws StateError if it is not valid().
   R get() { return get_until(detail::Deadline::never()); }

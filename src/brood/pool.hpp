@@ -80,7 +80,10 @@ class PoolCaller {
   friend class Pool;
   PoolCaller(std::shared_ptr<detail::PoolCore> core, std::shared_ptr<detail::SerialPool> serial,
              CallOptions options)
-      : core_(std::move(core)), serial_(std::move(serial)), options_(std::move(options)) {}
+      : core_(std::move(core)),
+        serial_(std::move(serial)),
+        options_(std::move(options)),
+        limits_(detail::limits_of(options_)) {}
 
   template <bool Spread, class Arguments, class F, class Finish, class... Ranges>
   auto run(F&& f, Finish finish, Ranges&... ranges) const;
@@ -89,6 +92,7 @@ class PoolCaller {
   std::shared_ptr<detail::PoolCore> core_;
   std::shared_ptr<detail::SerialPool> serial_;
   CallOptions options_;
+  std::shared_ptr<const detail::CallLimits> limits_;
 };
 
 /// Worker processes that compute functions of many inputs.
@@ -153,6 +157,11 @@ class Pool {
 
   /// 0 for a pool that computes in the caller.
   [[nodiscard]] int workers() const;
+  /// Takes on more workers, or lets some go when they have done their chunk, while the others work.
+  /// 1 to PoolOptions::max_workers. Throws ArgumentError, StateError (no workers), PoolClosed,
+  /// StartError.
+  void resize(int workers);
+  [[nodiscard]] PoolCounts counts() const;
   /// The process ids of the workers that live.
   [[nodiscard]] std::vector<int> worker_pids() const;
 
@@ -185,7 +194,7 @@ auto PoolCaller::run(F&& f, Finish finish, Ranges&... ranges) const {
       return finish(call);
     }
     detail::MapCall<Function, R, Spread, Ts...> call(core_);
-    call.start(function, items, options_.chunk, options_.retries, ranges...);
+    call.start(function, items, options_.chunk, limits_, ranges...);
     call.wait(options_.progress);
     return finish(call);
   }(std::type_identity<Arguments>{});
@@ -211,7 +220,7 @@ auto PoolCaller::submit(F&& f, Args&&... args) const {
   detail::encode(call, arguments);
   return Future<R>(core_->pending(core_->submit(
       detail::thunk_id<&detail::run_task<Function, Arguments, R>, detail::ThunkKind::task>(),
-      call.bytes(), call.take_kept(), options_.retries)));
+      call.bytes(), call.take_kept(), limits_)));
 }
 
 template <class F, std::ranges::viewable_range Range>

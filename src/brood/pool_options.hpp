@@ -1,6 +1,7 @@
 // Layer: pool
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -15,6 +16,7 @@
 #include <brood/channel/carries_descriptors.hpp>
 #include <brood/pool/pool_core.hpp>
 #include <brood/process/child.hpp>
+#include <brood/retry.hpp>
 #include <brood/start_method.hpp>
 
 namespace brood {
@@ -64,14 +66,51 @@ struct PoolOptions {
   std::string name = "brood-worker";
   /// If it throws in a worker, the pool's constructor throws that.
   Initializer initializer = {};
+  /// Run by each worker at its orderly end: when the pool was closed and all is done, when it is
+  /// replaced because of the limits below, resized away or idle; not when it is killed or crashes,
+  /// nor by terminate(). What it throws is reported on stderr, as of any process.
+  Initializer finalizer = {};
+  /// A worker is replaced by a fresh one when it has computed so many items, when it uses so many
+  /// bytes of private memory more than at its beginning, or when it is so old; between two items.
+  /// 0: never.
+  std::size_t max_tasks_per_worker = 0;
+  std::size_t max_worker_growth = 0;
+  std::chrono::nanoseconds max_worker_age{0};
+  /// A worker without work for so long ends; the next call starts it again. 0: never.
+  std::chrono::nanoseconds idle_timeout{0};
+  /// What resize() may go up to; `workers` if less.
+  int max_workers = 0;
 };
 
-/// Said for single calls: `pool.with({.chunk = 16}).map(f, inputs)`.
+/// Said for single calls: `pool.with({.timeout = 2s, .retries = 3}).map(f, inputs)`. Zero means
+/// that there is no limit. Durations are rounded up to nanoseconds; negative ones throw
+/// ArgumentError.
 struct CallOptions {
   /// map: items that a worker takes and commits at once; 0: chosen by their number.
   std::size_t chunk = 0;
-  /// How often an item is computed again after its worker died in it.
+  /// How long an item may be computed, from its beginning in a worker. It is stopped then wherever
+  /// it is, native code included: its worker and all processes that it started get SIGTERM, a
+  /// fifth of a second later SIGKILL. It fails with TaskTimeout; no other item fails. An item is
+  /// never stopped early, and at most an eighth of the limit (50 ms at most) late.
+  std::chrono::nanoseconds timeout{0};
+  /// How long the whole call may take, from the call on; of submit, until the task has ended. What
+  /// has not ended then is stopped, or not begun, and fails with TaskTimeout.
+  std::chrono::nanoseconds deadline{0};
+  /// How often an item is computed again after a failure that `retry_if` calls worth it.
   unsigned retries = 0;
+  /// How long to wait before that; doubled each time, up to max_backoff.
+  std::chrono::nanoseconds backoff{0};
+  std::chrono::nanoseconds max_backoff = std::chrono::minutes(1);
+  /// The part of each wait that is random, 0 to 1: so that those who failed together do not try
+  /// again together.
+  double jitter = 0.5;
+  /// Worker deaths only, if nothing is said.
+  RetryIf retry_if = {};
+  /// How much CPU time an item may use; as `timeout`, which it is like otherwise.
+  std::chrono::nanoseconds cpu_time{0};
+  /// Workers do what has the higher priority first, also when it comes while they are at a map:
+  /// they finish the chunk that they are in. Calls of equal priority are worked off as they came.
+  int priority = 0;
   /// imap: how many items may be computed or wait to be fetched at once; 0: 16 for each worker.
   std::size_t window = 0;
   /// map: called in the waiting thread, about ten times a second and at the end, with the number of

@@ -1,4 +1,4 @@
-#include <brood/memory/authkey_cell.hpp>
+#include <brood/memory/replaced_bytes.hpp>
 
 #include <gtest/gtest.h>
 

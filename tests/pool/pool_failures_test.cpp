@@ -211,6 +211,16 @@ TEST_P(PoolFailuresTest, AllItemsMayBeFatal) {
   }
 }
 
+TEST_P(PoolFailuresTest, AHundredThousandFailuresAreToldApart) {
+  const int count = kAddressSanitizer ? 2'000 : 100'000;
+  Pool pool({.workers = 2});
+  const auto throws = [](int n) -> int { throw BadInput(std::to_string(n)); };
+  const auto outcomes = pool.try_map(throws, first_integers(count));
+  for (int i = 0; i < count; i += 997) {
+    EXPECT_EQ(message_of(outcomes[static_cast<std::size_t>(i)].error()), std::to_string(i));
+  }
+}
+
 TEST_P(PoolFailuresTest, RetriesComputeAnItemAgain) {
   Pool pool({.workers = 2});
   // Fatal twice, then not.

@@ -98,6 +98,31 @@ TEST_P(PoolKillsTest, AllBusyWorkersAtOnceCostTheirItems) {
   }
 }
 
+// Of the tasks that dead workers had taken, more than there are places for them come back at once.
+TEST_P(PoolKillsTest, TasksThatComeBackWhenThereIsNoRoomAreNotForgotten) {
+  Pool pool({.workers = 2});
+  const auto dies_at_first = [](std::string sign) {
+    if (sign_given(sign)) return 1;
+    give_sign(sign);
+    ::raise(SIGKILL);
+    return 0;
+  };
+  // What is forgotten is found again when the family looks around, which it does once a second.
+  int quick = 0;
+  for (int round = 0; round < 10; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<brood::Future<int>> futures;
+    const auto again = pool.with({.retries = 3});
+    for (int i = 0; i < 40; ++i) {
+      futures.push_back(again.submit(
+          dies_at_first, dir_.file(std::to_string(round) + "." + std::to_string(i / 2))));
+    }
+    for (brood::Future<int>& future : futures) EXPECT_EQ(future.get(), 1);
+    if (std::chrono::steady_clock::now() - start < 900ms) ++quick;
+  }
+  EXPECT_GE(quick, kAddressSanitizer ? 0 : 5);
+}
+
 /// Long enough that most workers come to work before they are killed: a pool whose workers die
 /// again and again before they can begin gives up.
 constexpr auto kKillPeriod = kAddressSanitizer ? 300ms : 10ms;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -30,6 +31,8 @@ struct Plan {
   bool cancel = false;      // the owner gives up at some point
   bool grow = false;        // chunks grow
   bool at_once = false;     // the states of a chunk are written when it is done
+  bool reopen = false;      // every second item ends with an exception first, and is run again
+  bool withdraw = false;    // the owner withdraws some items
   std::uint32_t crowd = 0;  // workers at the start; 0: one per slot
 };
 
@@ -54,6 +57,8 @@ class Trial {
         owner_(board_),
         runs_(plan.shape.items),
         blamed_(plan.shape.items),
+        failed_(plan.shape.items),
+        withdrawn_(plan.shape.items),
         inside_(plan.shape.items, kNobody),
         item_of_(plan.shape.slots, kNobody),
         begun_(plan.shape.slots, kNobody) {}
@@ -88,13 +93,14 @@ class Trial {
     const ItemState state = board_.state(i);
     require(is_final(state), item + " is not final");
     if (state == ItemState::kValue) {
-      require(runs_[i] >= 1 && runs_[i] <= 1 + blamed_[i],
+      require(runs_[i] >= 1 && runs_[i] <= 1 + blamed_[i] + failed_[i],
               item + " ran " + std::to_string(runs_[i]) + " times, blamed " +
                   std::to_string(blamed_[i]) + " times");
     } else if (state == ItemState::kCrashed) {
       require(!plan_.retry && blamed_[i] == 1, item + " failed without a culprit");
     } else {
-      require(plan_.cancel && state == ItemState::kCancelled, item + " has a strange state");
+      require((plan_.cancel || withdrawn_[i] != 0) && state == ItemState::kCancelled,
+              item + " has a strange state");
     }
   }
 
@@ -110,10 +116,13 @@ class Trial {
     const auto marks = board_.marks(slot);
     for (;;) {
       const std::uint32_t seen = wakes_;
-      for (Range chunk = board_.take(slot); chunk; chunk = board_.next(slot, chunk)) {
+      for (Range chunk = board_.take(slot); chunk;) {
         std::uint32_t unmarked = chunk.begin;
-        for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
-          if (!is_pending(i)) throw Failure("item " + std::to_string(i) + " handed out twice");
+        Range done = chunk;
+        for (std::uint32_t i = chunk.begin; i != done.end; ++i) {
+          if (!is_pending(i) && withdrawn_[i] == 0) {
+            throw Failure("item " + std::to_string(i) + " handed out twice");
+          }
           if (cancelled_) {
             marks.finish(Range{unmarked, i}, ItemState::kValue);
             marks.finish(i, ItemState::kCancelled);
@@ -122,6 +131,12 @@ class Trial {
           }
           marks.begin(i);
           begun_[slot] = i;
+          if (plan_.withdraw && is_final(board_.state(i))) {
+            marks.finish(Range{unmarked, i}, ItemState::kValue);
+            unmarked = i + 1;
+            continue;
+          }
+          if (withdrawn_[i] == 2) throw Failure("a withdrawn item is begun");
           if (inside_[i] != kNobody) throw Failure("two live workers in one item");
           inside_[i] = slot;
           item_of_[slot] = i;
@@ -129,12 +144,22 @@ class Trial {
           Schedule::point();  // the item's own work
           inside_[i] = kNobody;
           item_of_[slot] = kNobody;
+          if (plan_.reopen && i % 2 == 0 && failed_[i] == 0) {
+            ++failed_[i];
+            marks.finish(Range{unmarked, i}, ItemState::kValue);
+            marks.finish(i, ItemState::kException);
+            unmarked = i + 1;
+            done.end = i + 1;  // committed at once, or the owner could not have it
+            continue;
+          }
           if (plan_.at_once) continue;
           marks.finish(i, ItemState::kValue);
           unmarked = i + 1;
         }
-        marks.finish(Range{unmarked, chunk.end}, ItemState::kValue);
+        marks.finish(Range{unmarked, done.end}, ItemState::kValue);
         if (plan_.grow) board_.grow_chunk(slot, chunk.size() + 1);
+        chunk = board_.next(slot, done);
+        if (plan_.reopen) owner_woken_ = true;
       }
       if (board_.leave(slot)) owner_woken_ = true;
       Schedule::wait_until([this, seen] { return over_ || wakes_ != seen; });
@@ -160,9 +185,34 @@ class Trial {
         dead_.pop_back();
         bury(slot);
       }
+      if (plan_.withdraw && owner_.existing() != 0 && choices_.pick(2) == 1) {
+        const auto item = static_cast<std::uint32_t>(choices_.pick(owner_.existing()));
+        const std::uint32_t before = std::exchange(withdrawn_[item], 1);
+        if (owner_.withdraw(item, ItemState::kCancelled)) {
+          withdrawn_[item] = 2;
+          for (std::uint32_t s = 0; s != plan_.shape.slots; ++s) {
+            const bool seen = owner_.begun(s) == item;
+            require(seen || item_of_[s] != item, "a withdrawn item is run, and nobody sees it");
+          }
+        } else {
+          withdrawn_[item] = before;
+        }
+      }
+      bool undecided = false;
+      if (plan_.reopen && !cancelled_) {
+        for (std::uint32_t i = 0; i != owner_.existing(); ++i) {
+          if (board_.state(i) != ItemState::kException) continue;
+          if (!owner_.reopen(i)) {
+            undecided = true;
+            continue;
+          }
+          // From here on it is begun only when it is begun again.
+          std::replace(begun_.begin(), begun_.end(), i, kNobody);
+        }
+      }
       if (owner_.heal()) ++wakes_;
       const bool more = stream && owner_.existing() < all && !cancelled_;
-      if (!more && owner_.finished()) break;
+      if (!more && !undecided && owner_.finished() && !reopens_left()) break;
       if (more) {
         Schedule::point();
         continue;
@@ -173,6 +223,14 @@ class Trial {
     over_ = true;
   }
 
+  bool reopens_left() const {
+    if (!plan_.reopen || cancelled_) return false;
+    for (std::uint32_t i = 0; i != owner_.existing(); ++i) {
+      if (board_.state(i) == ItemState::kException) return true;
+    }
+    return false;
+  }
+
   void bury(std::uint32_t slot) {
     const RangeRecovery found = owner_.recover(slot);
     if (found.work) ++wakes_;
@@ -180,8 +238,9 @@ class Trial {
     const std::uint32_t was_in = std::exchange(item_of_[slot], kNobody);
     if (was_in != kNobody) {
       inside_[was_in] = kNobody;
-      require(found.culprits.size() == 1 && found.culprits[0] == was_in,
-              "died in item " + std::to_string(was_in) + ", which nobody reports");
+      require(
+          withdrawn_[was_in] != 0 || (found.culprits.size() == 1 && found.culprits[0] == was_in),
+          "died in item " + std::to_string(was_in) + ", which nobody reports");
     }
     const std::uint32_t begun = std::exchange(begun_[slot], kNobody);
     for (const std::uint32_t item : found.culprits) {
@@ -206,9 +265,11 @@ class Trial {
   // What follows belongs to the test; it changes between steps only.
   std::vector<std::uint32_t> runs_;
   std::vector<std::uint32_t> blamed_;
-  std::vector<std::uint32_t> inside_;   // by item: the worker inside
-  std::vector<std::uint32_t> item_of_;  // by slot: the item it is in
-  std::vector<std::uint32_t> begun_;    // by slot: the item that its present worker began last
+  std::vector<std::uint32_t> failed_;
+  std::vector<std::uint32_t> withdrawn_;  // 1: perhaps, 2: for certain
+  std::vector<std::uint32_t> inside_;     // by item: the worker inside
+  std::vector<std::uint32_t> item_of_;    // by slot: the item it is in
+  std::vector<std::uint32_t> begun_;      // by slot: the item that its present worker began last
   std::vector<std::uint32_t> dead_;
   std::uint32_t wakes_ = 0;
   int deaths_ = 0;
@@ -243,6 +304,13 @@ const Case kCases[] = {
     {"states_at_once_cancelled", {.shape = shape(12, 3, 3), .cancel = true, .at_once = true}, 2},
     {"stream", {.shape = shape(8, 2, 1, TakeOrder::kFifo)}, 2},
     {"stream_of_three", {.shape = shape(12, 3, 1, TakeOrder::kFifo), .retry = false}, 3},
+    {"exceptions_are_run_again", {.shape = shape(8, 2, 1), .reopen = true}, 2},
+    {"exceptions_of_three_in_chunks",
+     {.shape = shape(14, 3, 4), .at_once = true, .reopen = true},
+     3},
+    {"exceptions_of_a_stream", {.shape = shape(8, 2, 1, TakeOrder::kFifo), .reopen = true}, 2},
+    {"withdrawn", {.shape = shape(8, 2, 1, TakeOrder::kFifo), .withdraw = true}, 2},
+    {"withdrawn_of_three", {.shape = shape(10, 3, 2), .withdraw = true}, 3},
     {"cancelled", {.shape = shape(10, 3, 2), .cancel = true}, 2},
     {"cancelled_stream", {.shape = shape(8, 2, 1, TakeOrder::kFifo), .cancel = true}, 2},
 };
@@ -311,6 +379,14 @@ const Bounded kBounded[] = {
      {.shape = shape(2, 3, 1), .respawn = false, .crowd = 2},
      {.preemptions = 0, .crashes = 1},
      {.preemptions = 0, .crashes = 2}},
+    {"exception_run_again",
+     {.shape = shape(2, 2, 1), .respawn = false, .reopen = true},
+     {.preemptions = 1, .crashes = 0},
+     {.preemptions = 2, .crashes = 1}},
+    {"withdrawn",
+     {.shape = shape(1, 1, 1), .withdraw = true},
+     {.preemptions = 1, .crashes = 1},
+     {.preemptions = 2, .crashes = 1}},
     {"stream",
      {.shape = shape(1, 2, 1, TakeOrder::kFifo)},
      {.preemptions = 0, .crashes = 1},

@@ -26,6 +26,8 @@ class PendingResult {
   virtual bool wait(Deadline deadline) = 0;
   /// The bytes of the value, once it is ready; valid until release(). Throws what there is instead.
   virtual std::span<const std::byte> result() = 0;
+  /// Ends it with TaskCancelled, if it has not ended and can be stopped; otherwise false.
+  virtual bool stop() { return false; }
   /// Nobody wants the result any more.
   virtual void release() noexcept = 0;
   /// To wait for it among others; `self` is this.

@@ -82,6 +82,9 @@ class QueueCore {
     bool wait_for_memory = false;  ///< when the shared memory is full; else SharedMemoryFull
   };
 
+  /// Where the Ring begins in the payload of a queue.
+  static constexpr std::size_t kRingAt = 64;
+
   QueueCore(ObjectType type, Shape shape);
   /// That another process made. Throws DecodeError.
   explicit QueueCore(Handle handle);
@@ -151,7 +154,7 @@ class QueueCore {
     std::uint32_t wait_for_memory;
     std::uint32_t padding[13];
   };
-  static_assert(sizeof(Header) == 64);
+  static_assert(sizeof(Header) == kRingAt);
   struct BlockRef {  // the payload of a message in a block
     std::uint64_t at;
     std::uint64_t bytes;

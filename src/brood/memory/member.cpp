@@ -2,6 +2,7 @@
 
 #include <array>
 #include <chrono>
+#include <functional>
 #include <utility>
 
 #include <brood/memory/this_thread.hpp>
@@ -11,6 +12,50 @@ namespace brood::detail {
 namespace {
 
 using namespace std::chrono_literals;
+
+/// Says, while it lives, what the calling thread sleeps on. A wait is a row of sleeps: as long as
+/// nothing happened to its word, it goes on since the first.
+class SleepNote {
+ public:
+  SleepNote(const Segment& segment, std::span<const FutexWord> words) {
+    const Tag tag = ThisThread::tag_if_any();
+    if (tag.none() || words.empty()) return;
+    const auto* word = reinterpret_cast<const std::byte*>(words.front().word);
+    const std::byte* begin = segment.at(0);
+    if (std::less<>()(word, begin) || !std::less<>()(word, begin + segment.size())) return;
+    Last& last = last_sleep;
+    if (last.word != word || !last.goes_on) {
+      last = {.word = word,
+              .since = std::chrono::steady_clock::now().time_since_epoch(),
+              .goes_on = false};
+    }
+    note_ = &segment.wait_note(tag);
+    // Relaxed: for people who look.
+    note_->since.store(static_cast<std::uint64_t>(std::chrono::nanoseconds(last.since).count()),
+                       std::memory_order_relaxed);
+    note_->at.store(segment.offset_of(word), std::memory_order_relaxed);
+  }
+  SleepNote(const SleepNote&) = delete;
+  SleepNote& operator=(const SleepNote&) = delete;
+  ~SleepNote() {
+    if (note_ != nullptr) note_->at.store(0, std::memory_order_relaxed);
+  }
+  /// It ended for a reason that is not the word's.
+  void goes_on(bool yes) const noexcept {
+    if (note_ != nullptr) last_sleep.goes_on = yes;
+  }
+
+ private:
+  struct Last {
+    const std::byte* word;
+    std::chrono::steady_clock::duration since;
+    bool goes_on;
+  };
+  static constinit thread_local Last last_sleep;
+
+  WaitNote* note_ = nullptr;
+};
+constinit thread_local SleepNote::Last SleepNote::last_sleep{};
 
 /// Sleeps are never longer than this, in case that a death was not announced.
 constexpr auto kBackstop = 1s;
@@ -97,7 +142,9 @@ void Member::sleep(Glance glance, std::span<const FutexWord> words, std::span<co
   const auto backstop = Deadline::after(is_watched ? std::chrono::milliseconds(kBackstop)
                                                    : std::chrono::milliseconds(kUnwatchedBackstop));
   int which = -1;
-  futex_wait_any({all.data(), count}, deadline.sooner(backstop), &which);
+  const SleepNote note(segment_, words);
+  const FutexWake wake = futex_wait_any({all.data(), count}, deadline.sooner(backstop), &which);
+  note.goes_on(wake == FutexWake::timed_out || which > 0);
   if (which >= first_life) announce(segment_.header());
 }
 

@@ -178,6 +178,18 @@ class Registry {
     }
   }
 
+  /// Calls `visit(thread, process)` for every slot that a thread has taken.
+  template <class Visit>
+  void for_each_thread(Visit visit) const {
+    if (threads_ == nullptr) return;
+    for (std::uint32_t i = 0; i < Tag::kThreadSlots; ++i) {
+      const ThreadWord word = ThreadWord::unpack(threads_->words[i].load());
+      if (word.state == ThreadState::taken) {
+        visit(Tag(Tag::kProcessSlots + i, word.generation), word.process);
+      }
+    }
+  }
+
   /// Calls `visit(tag, word)` for every record that is not free.
   template <class Visit>
   void for_each(Visit visit) const {

@@ -37,7 +37,8 @@ struct Layout {
     lives_at = page;  // pages of their own: see LifeMutex
     records_at = round_up(lives_at + Tag::kSlots * sizeof(Life), page);
     threads_at = round_up(records_at + Registry::kSlots * sizeof(Record), page);
-    names_at = round_up(threads_at + sizeof(ThreadTable), page);
+    waits_at = round_up(threads_at + sizeof(ThreadTable), page);
+    names_at = round_up(waits_at + sizeof(WaitNotes), page);
     names = std::min(kMostNames, bytes / kBytesPerName);
     directory_at = round_up(names_at + names * sizeof(NameEntry), page);
     const std::size_t granules = bytes / granule_bytes;  // fewer, as the tables take some
@@ -53,6 +54,7 @@ struct Layout {
   std::uint64_t names_at;
   std::size_t names;
   std::uint64_t threads_at;
+  std::uint64_t waits_at;
   std::uint64_t directory_at;
   std::uint64_t notes_at;
   std::uint64_t states_at;
@@ -136,6 +138,7 @@ Segment Segment::create() {
   std::array<std::byte, kAuthKeyBytes> key{};
   fill_random(key);
   header.authkey.begin(key);
+  header.log.level.store(LogCell::kOff);
   // The tables are sparse too: a page comes with the first record or extent that needs it. The
   // first of each is taken now, so that a machine without memory says so here.
   for (const std::uint64_t part : {std::uint64_t{0}, header.lives_at, header.records_at,
@@ -147,7 +150,10 @@ Segment Segment::create() {
   return {std::move(reserved.file), std::move(reserved.mapping)};
 }
 
-Segment Segment::attach(Fd file) {
+Segment Segment::attach(Fd file) { return checked(std::move(file), true); }
+Segment Segment::look_at(Fd file) { return checked(std::move(file), false); }
+
+Segment Segment::checked(Fd file, bool writable) {
   // What the header says is compared with what it must say for a file of this size, which nobody
   // can change any more. So no number in it is ever used.
   const std::size_t bytes = file_size(file);
@@ -155,7 +161,7 @@ Segment Segment::attach(Fd file) {
     refuse("wrong size");
   }
   const Layout layout(bytes);
-  Mapping mapping(file, bytes);
+  Mapping mapping = writable ? Mapping(file, bytes) : Mapping::read_only(file, bytes);
   const auto& header = *reinterpret_cast<const SegmentHeader*>(mapping.data());
   if (header.magic != SegmentHeader::kMagic) refuse("wrong magic number");
   if (header.layout_version != SegmentHeader::kLayoutVersion) refuse("another layout");
@@ -173,6 +179,10 @@ ObjectEntry<>* Segment::objects() const {
 }
 
 std::uint32_t Segment::most_objects() const { return Layout(mapping_.size()).most_objects; }
+
+WaitNote& Segment::wait_note(Tag tag) const {
+  return reinterpret_cast<WaitNotes*>(at(Layout(mapping_.size()).waits_at))->of[tag.slot()];
+}
 
 std::byte* Segment::checked(std::uint64_t offset, std::uint64_t bytes) const {
   if (offset < data_at_ || offset > mapping_.size() || bytes > mapping_.size() - offset) {

@@ -4,12 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <brood/memory/authkey_cell.hpp>
 #include <brood/memory/extents.hpp>
 #include <brood/memory/heap_board.hpp>
+#include <brood/memory/log_cell.hpp>
 #include <brood/memory/name_register.hpp>
 #include <brood/memory/object_table.hpp>
 #include <brood/memory/registry.hpp>
+#include <brood/memory/replaced_bytes.hpp>
+#include <brood/memory/wait_note.hpp>
 #include <brood/platform/fd.hpp>
 #include <brood/platform/futex.hpp>
 #include <brood/platform/memory_file.hpp>
@@ -20,7 +22,7 @@ namespace brood::detail {
 /// can see it; afterwards only the atomics change.
 struct alignas(64) SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31304444'4F4F5242;  // "BROODD01"
-  static constexpr std::uint32_t kLayoutVersion = 4;
+  static constexpr std::uint32_t kLayoutVersion = 6;
 
   std::uint64_t magic;
   std::uint32_t layout_version;
@@ -46,15 +48,17 @@ struct alignas(64) SegmentHeader {
   std::atomic<std::uint32_t> objects_ended;
   std::uint32_t padding[4];
   AuthKeyCell authkey;
+  LogCell log;
 };
-static_assert(sizeof(SegmentHeader) == 704);
+static_assert(sizeof(SegmentHeader) == 2752);
+static_assert(sizeof(SegmentHeader) <= 4096, "the life words begin on the next page");
 
 /// The memory of one family: a memfd, reserved large, grown sparse, mapped once in each process.
 ///
-/// Header, life words, participant records, slots of threads, names, the directory of extents,
-/// notes and block states of the heap, the descriptors of objects, then data. Everything is found
-/// by offsets, as processes may map it at different addresses. It is gone when the last process
-/// that maps it is gone.
+/// Header, life words, participant records, slots of threads, what they wait for, names, the
+/// directory of extents, notes and block states of the heap, the descriptors of objects, then data.
+/// Everything is found by offsets, as processes may map it at different addresses. It is gone when
+/// the last process that maps it is gone.
 class Segment {
  public:
   /// Makes the memory of a new family. Takes as much address space as RLIMIT_AS leaves room for.
@@ -63,6 +67,8 @@ class Segment {
   /// Maps the memory of a family that this process was executed into. Throws DecodeError when it is
   /// not one of this version's.
   static Segment attach(Fd file);
+  /// The same, to look at only: what writes to it must not be called. Throws SystemError, too.
+  static Segment look_at(Fd file);
 
   [[nodiscard]] const Fd& file() const { return file_; }
   [[nodiscard]] SegmentHeader& header() const {
@@ -75,6 +81,7 @@ class Segment {
   [[nodiscard]] HeapBoard<>& heap() { return heap_; }
   [[nodiscard]] const HeapBoard<>::Tables& heap_tables() const { return heap_tables_; }
   [[nodiscard]] NameRegister& names() { return names_; }
+  [[nodiscard]] WaitNote& wait_note(Tag tag) const;
   /// The descriptors of shared objects, untouched pages but for the first; see Objects.
   [[nodiscard]] ObjectEntry<>* objects() const;
   [[nodiscard]] std::uint32_t most_objects() const;
@@ -90,6 +97,7 @@ class Segment {
 
  private:
   Segment(Fd file, Mapping mapping);
+  static Segment checked(Fd file, bool writable);
 
   Fd file_;
   Mapping mapping_;

@@ -29,6 +29,11 @@ class ThisThread {
     return take();
   }
 
+  /// The same; none when it has not needed one yet.
+  static Tag tag_if_any() noexcept {
+    return Tag::from_bits(tag_bits_.load(std::memory_order_relaxed));
+  }
+
   /// For Member: the calling thread is now the process `tag`; the tags of the process are void.
   static void joined(Tag tag);
   static void forget_all() noexcept;

@@ -1,11 +1,14 @@
 #pragma once
 
+#include <cstdio>
 #include <utility>
 
 namespace brood::detail {
 
 /// Closes a descriptor; errno is kept.
 void close_fd(int fd) noexcept;
+/// Programs that this process executes shall not have it.
+void close_on_exec(std::FILE* file) noexcept;
 
 /// Owns one file descriptor: closes it once, moves, never copies.
 ///

@@ -71,6 +71,17 @@ Mapping Mapping::try_map(const Fd& file, std::size_t bytes) {
   return mapping;
 }
 
+Mapping Mapping::read_only(const Fd& file, std::size_t bytes) {
+  void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, file.get(), 0);
+  if (data == MAP_FAILED) {
+    throw SystemError("mmap", fmt::format("{} bytes of shared memory", bytes), errno);
+  }
+  Mapping mapping;
+  mapping.data_ = static_cast<std::byte*>(data);
+  mapping.size_ = bytes;
+  return mapping;
+}
+
 Mapping::Mapping(const Fd& file, std::size_t bytes) : Mapping(try_map(file, bytes)) {
   if (!valid()) throw SystemError("mmap", fmt::format("{} bytes of shared memory", bytes), ENOMEM);
 }

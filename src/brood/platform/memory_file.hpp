@@ -15,7 +15,7 @@ Fd create_memory_file(const char* label, std::size_t bytes);
 /// The size of a file in bytes. Throws SystemError.
 std::size_t file_size(const Fd& file);
 
-/// One mapping of a memory file, readable and writable, shared. Unmapped by the destructor.
+/// One mapping of a memory file, readable and, unless it says otherwise, writable, shared. Unmapped by the destructor.
 class Mapping {
  public:
   Mapping() = default;
@@ -29,6 +29,8 @@ class Mapping {
 
   /// As the constructor, but invalid instead of throwing when there is no room for it (ENOMEM).
   static Mapping try_map(const Fd& file, std::size_t bytes);
+  /// Whoever writes to it is ended by SIGSEGV. Throws SystemError.
+  static Mapping read_only(const Fd& file, std::size_t bytes);
 
   [[nodiscard]] bool valid() const noexcept { return data_ != nullptr; }
   [[nodiscard]] std::byte* data() const noexcept { return data_; }

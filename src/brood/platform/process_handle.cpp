@@ -14,9 +14,11 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 
 #include <fmt/format.h>
 
@@ -187,6 +189,15 @@ void exit_now(int code) noexcept { ::_exit(code); }
 void kill_self() noexcept {
   ::kill(::getpid(), SIGKILL);
   ::_exit(128 + SIGKILL);
+}
+
+std::optional<std::chrono::nanoseconds> cpu_time_of(int pid) noexcept {
+  clockid_t clock{};
+  timespec used{};
+  if (::clock_getcpuclockid(pid, &clock) != 0 || ::clock_gettime(clock, &used) != 0) {
+    return std::nullopt;
+  }
+  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
 }
 
 int thread_count() noexcept {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -54,6 +55,10 @@ class ProcessHandle {
 int current_pid() noexcept;
 int parent_pid() noexcept;
 int current_tid() noexcept;
+
+/// CPU time that the threads of a process have used, those that ended included; nullopt when there
+/// is no such process.
+std::optional<std::chrono::nanoseconds> cpu_time_of(int pid) noexcept;
 
 /// fork(2): 0 in the child. Throws SystemError.
 int fork_process();

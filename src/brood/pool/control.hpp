@@ -17,10 +17,13 @@ namespace brood::detail {
 
 /// One worker's place in the pool.
 struct alignas(128) WorkerCell {
-  enum Status : std::uint32_t { kStarting, kReady, kInitializerFailed };
+  /// kRetired and kIdle: it ends because it is to be replaced, or because there was no work; what
+  /// is in its slots goes to others, and nobody is blamed.
+  enum Status : std::uint32_t { kStarting, kReady, kInitializerFailed, kRetired, kIdle };
 
   std::atomic<std::uint32_t> event;     // the worker sleeps on it; whoever wakes it adds one
   std::atomic<std::uint32_t> status;    // by the worker
+  std::atomic<std::uint32_t> leave;     // by the owner: it is to end when its chunk is done
   std::atomic<std::uint64_t> job;       // by the worker: the JobWord that it looks at, which keeps
                                         // the job's memory from reuse
   std::atomic<std::uint64_t> error_at;  // why the initializer failed: an encoded ErrorRecord
@@ -35,7 +38,9 @@ struct alignas(64) JobHeader {
 
   std::uint32_t kind;
   std::uint32_t columns;
-  FunctionId function;  // of a map: the thunk that runs its loop
+  std::int32_t priority;
+  std::uint32_t asks_owner;  // 1: who ends with an exception may be run again: commit it and say so
+  FunctionId function;       // of a map: the thunk that runs its loop
   std::uint64_t board_at;
   std::uint64_t board_bytes;
   std::uint64_t callable_at;  // of a map: the encoded callable
@@ -47,6 +52,9 @@ struct alignas(64) JobHeader {
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> event;
   std::atomic<std::uint32_t> cancelled;  // the owner wants no more of it
+  /// Grows when the owner is needed, whether anybody waits for a result or not: to decide about an
+  /// exception, or because there is room now for work that had found none.
+  std::atomic<std::uint32_t> calls;
 };
 
 /// One input of a map: an argument for every item.
@@ -76,6 +84,7 @@ struct Encoded {
 struct ErrorNote {
   std::uint64_t previous;
   std::uint64_t item;
+  std::int64_t time;    // CLOCK_MONOTONIC: of the attempts at an item the last one counts
   std::uint64_t bytes;  // of the encoded ErrorRecord that follows
 };
 
@@ -120,12 +129,16 @@ struct alignas(128) PoolControl {
   std::uint32_t slots;
   std::uint32_t owner;  // Tag
   std::atomic<std::uint32_t> stop;
+  /// The highest priority among the jobs. Who is at another looks around after each chunk.
+  std::atomic<std::int32_t> top;
   /// Grows whenever there may be work that was not there before.
   alignas(64) std::atomic<std::uint32_t> work;
   /// A bit for each worker that sleeps or is about to.
   alignas(64) std::array<std::atomic<std::uint64_t>, kMaxWorkers / 64> sleepers;
   /// Offsets of jobs with work in them; 0: none.
   alignas(64) std::array<std::atomic<std::uint64_t>, kMaxJobs> jobs;
+  /// Of the job at the same place, written before it.
+  std::array<std::atomic<std::int32_t>, kMaxJobs> priorities;
 
   [[nodiscard]] WorkerCell* cells() { return reinterpret_cast<WorkerCell*>(this + 1); }
 };

@@ -121,8 +121,8 @@ class MapCall {
   }
 
   template <class... Ranges>
-  void start(const F& function, std::size_t items, std::size_t chunk, unsigned retries,
-             Ranges&... ranges) {
+  void start(const F& function, std::size_t items, std::size_t chunk,
+             std::shared_ptr<const CallLimits> limits, Ranges&... ranges) {
     if (items >= std::numeric_limits<std::uint32_t>::max()) {
       throw StateError(
           fmt::format("a map of {} items: at most {} go at once; map parts of it, or use imap",
@@ -132,8 +132,7 @@ class MapCall {
     const std::uint32_t per_commit =
         chunk == 0 ? automatic_chunk(items, core_->workers())
                    : static_cast<std::uint32_t>(std::min(chunk, std::max<std::size_t>(items, 1)));
-    job_ = core_->make_job(JobHeader::kMap, items_, per_commit, kOutputBytes);
-    job_->retries = retries;
+    job_ = core_->make_job(JobHeader::kMap, items_, per_commit, kOutputBytes, std::move(limits));
     JobHeader& header = *job_->header;
     header.function = thunk_id<&run_map<F, R, Spread, Ts...>, ThunkKind::map>();
     {

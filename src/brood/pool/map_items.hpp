@@ -185,13 +185,16 @@ void run_map(JobRun& run) {
   with_readers<Ts...>(run.segment, columns, run.board.items(), [&](const auto& readers) {
     using Readers = std::remove_cvref_t<decltype(readers)>;
     ErrorRecord error;
-    for (Range chunk = run.board.take(run.slot); chunk; chunk = run.board.next(run.slot, chunk)) {
+    const bool asks = run.job.asks_owner != 0;
+    for (Range chunk = run.take(); chunk;) {
       run.mark_worked();
       if (run.unwanted()) {
         run.drop(chunk);
+        chunk = run.next(chunk);
         continue;
       }
       Range left = chunk;
+      bool ask = false;
       // One handler around many items: an exception ends the loop, which then goes on behind.
       while (!run_catching(
           [&] { run_items<F, R, Spread, Readers>(function, readers, output, marks, left); },
@@ -200,8 +203,13 @@ void run_map(JobRun& run) {
         marks.finish({left.begin, failed}, ItemState::kValue);
         run.fail(failed, error);
         left.begin = failed + 1;
+        if (!asks) continue;
+        left.end = chunk.end = left.begin;
+        ask = true;
+        break;
       }
       marks.finish(left, ItemState::kValue);
+      chunk = run.next(chunk, ask);
     }
   });
 }

@@ -30,11 +30,26 @@ Pool::Pool(PoolOptions options) {
     if (options.initializer.here_) detail::outcome_of<void>(options.initializer.here_).value();
     return;
   }
-  core_ = std::make_shared<detail::PoolCore>(
-      detail::PoolSetup{.workers = static_cast<std::uint32_t>(workers),
-                        .method = options.start_method,
-                        .name = std::move(options.name),
-                        .initializer = std::move(options.initializer.call_)});
+  const auto require_limit = [](bool good, const char* name) {
+    if (!good) throw ArgumentError(fmt::format("{}: it cannot be negative; 0 is no limit", name));
+  };
+  require_limit(options.max_worker_age.count() >= 0, "max_worker_age");
+  require_limit(options.idle_timeout.count() >= 0, "idle_timeout");
+  if (options.max_workers < 0 || options.max_workers > kMost) {
+    throw ArgumentError(
+        fmt::format("max_workers of {}: at most {} are possible", options.max_workers, kMost));
+  }
+  core_ = std::make_shared<detail::PoolCore>(detail::PoolSetup{
+      .workers = static_cast<std::uint32_t>(workers),
+      .max_workers = static_cast<std::uint32_t>(std::max(workers, options.max_workers)),
+      .method = options.start_method,
+      .name = std::move(options.name),
+      .initializer = std::move(options.initializer.call_),
+      .finalizer = std::move(options.finalizer.call_),
+      .max_tasks = options.max_tasks_per_worker,
+      .max_growth = options.max_worker_growth,
+      .max_age = options.max_worker_age,
+      .idle_timeout = options.idle_timeout});
 }
 
 Pool& Pool::operator=(Pool&& other) noexcept {
@@ -54,6 +69,14 @@ PoolCaller Pool::with(CallOptions options) const {
 }
 
 int Pool::workers() const { return core_ ? static_cast<int>(core_->workers()) : 0; }
+
+void Pool::resize(int workers) {
+  if (!core_) throw StateError("resize: this pool computes in the caller, it has no workers");
+  if (workers < 0) throw ArgumentError(fmt::format("resize to {} workers", workers));
+  core_->resize(static_cast<std::uint32_t>(workers));
+}
+
+PoolCounts Pool::counts() const { return core_ ? core_->counts() : PoolCounts(); }
 
 std::vector<int> Pool::worker_pids() const {
   return core_ ? core_->worker_pids() : std::vector<int>();

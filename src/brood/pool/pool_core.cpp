@@ -29,9 +29,6 @@ constexpr auto kGrace = 500ms;
 /// More words to sleep on cost more than they are worth: then the watchdog's announcement does it.
 constexpr std::size_t kMostDeathWords = 32;
 
-constexpr std::uint32_t kFirstBatch = 256;
-constexpr std::uint32_t kLargestBatch = 65536;
-
 constexpr std::size_t round_up(std::size_t value, std::size_t to) {
   return (value + to - 1) / to * to;
 }
@@ -39,19 +36,28 @@ constexpr std::size_t round_up(std::size_t value, std::size_t to) {
 }  // namespace
 
 PoolCore::PoolCore(PoolSetup setup)
-    : family_(Family::require()), creator_(family_->self()), setup_(std::move(setup)) {
+    : family_(Family::require()),
+      creator_(family_->self()),
+      setup_(std::move(setup)),
+      wanted_(setup_.workers) {
   if (setup_.name.empty()) setup_.name = "brood-worker";
-  control_block_ = heap().allocate(sizeof(PoolControl) + setup_.workers * sizeof(WorkerCell));
+  setup_.max_workers = std::max(setup_.max_workers, setup_.workers);
+  const std::uint32_t slots = setup_.max_workers;
+  control_block_ = heap().allocate(sizeof(PoolControl) + slots * sizeof(WorkerCell));
   control_ = new (control_block_.data) PoolControl{};
-  control_->slots = setup_.workers;
+  control_->slots = slots;
   control_->owner = creator_.bits();
-  for (std::uint32_t i = 0; i < setup_.workers; ++i) new (control_->cells() + i) WorkerCell{};
-  if (setup_.initializer && !setup_.initializer->bytes.empty()) {
-    initializer_block_ = heap().allocate(setup_.initializer->bytes.size());
-    std::memcpy(initializer_block_.data, setup_.initializer->bytes.data(),
-                setup_.initializer->bytes.size());
-  }
-  members_.resize(setup_.workers);
+  control_->top.store(INT32_MIN);
+  for (std::uint32_t i = 0; i < slots; ++i) new (control_->cells() + i) WorkerCell{};
+  const auto keep = [&](const std::optional<EncodedCall>& call) {
+    if (!call || call->bytes.empty()) return Block{};
+    const Block block = heap().allocate(call->bytes.size());
+    std::memcpy(block.data, call->bytes.data(), call->bytes.size());
+    return block;
+  };
+  initializer_block_ = keep(setup_.initializer);
+  finalizer_block_ = keep(setup_.finalizer);
+  members_.resize(slots);
   tended_epoch_ = segment().header().death_epoch.load();
   try {
     for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) start_worker(slot);
@@ -61,11 +67,13 @@ PoolCore::PoolCore(PoolSetup setup)
     free_dead_groups();
     heap().free(control_block_);
     heap().free(initializer_block_);
+    heap().free(finalizer_block_);
     throw;
   }
 }
 
 PoolCore::~PoolCore() {
+  stop_keeper();
   if (creator_ != family_->self()) {
     // A copy of the pool's process: what this refers to is the original's.
     for (Member& member : members_) static_cast<void>(member.process.release());
@@ -78,6 +86,7 @@ PoolCore::~PoolCore() {
   free_dead_groups();
   heap().free(control_block_);
   heap().free(initializer_block_);
+  heap().free(finalizer_block_);
 }
 
 void PoolCore::require_here(const char* call) const {
@@ -103,9 +112,10 @@ void PoolCore::await_initializers() {
 // --- jobs ------------------------------------------------------------------------------------
 
 std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t items,
-                                            std::uint32_t chunk, std::size_t output_bytes) {
+                                            std::uint32_t chunk, std::size_t output_bytes,
+                                            std::shared_ptr<const CallLimits> limits) {
   require_here("submit or map");
-  const std::uint32_t slots = setup_.workers;
+  const std::uint32_t slots = setup_.max_workers;
   const std::size_t errors_at = sizeof(JobHeader);
   const std::size_t board_at =
       round_up(errors_at + slots * sizeof(std::uint64_t), RangeBoard<>::kAlignment);
@@ -137,6 +147,13 @@ std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t 
                    .order = kind == JobHeader::kMap ? TakeOrder::kSlices : TakeOrder::kFifo}));
   job->blocks.push_back(block);
   if (!output.empty()) job->blocks.push_back(output);
+  job->slots = slots;
+  if (limits) {
+    job->priority = header->priority = limits->priority;
+    job->asks_owner = limits->asks();
+    header->asks_owner = job->asks_owner ? 1 : 0;
+  }
+  job->limits = std::move(limits);
   return job;
 }
 
@@ -144,12 +161,21 @@ void PoolCore::publish(PoolJob& job) {
   {
     const Lock lock(mutex_);
     publish_locked(job);
-    if (job.header->kind == JobHeader::kMap) job.owner.hand_out();
+    job.owner.hand_out(wanted_);
+    ++counts_.maps;
+    counts_.map_items += job.owner.board().items();
+    if (job.limits) {
+      watch_limits(*job.limits);
+      if (job.limits->deadline > job.limits->deadline.zero()) {
+        add_due(Deadline::Clock::now() + job.limits->deadline,
+                {.what = Due::deadline_of_all, .job = job.weak_from_this(), .item = 0});
+      }
+    }
   }
   // SUBTLE: the kernel queues a worker behind another where no processor is idle, and may leave it
   // there for milliseconds though this one's becomes idle at once, when this thread goes to sleep.
   // So the one processor that is ours gets no worker from us: who begins wakes the next.
-  const std::uint32_t wanted = std::min(job.owner.board().items(), setup_.workers);
+  const std::uint32_t wanted = std::min<std::uint32_t>(job.owner.board().items(), wanted_);
   const auto others = static_cast<std::uint32_t>(std::max(cpu_count_ - 1, 1));
   wake_workers(*control_, std::min(wanted, others));
   job.sleepers_left = wanted > others;
@@ -168,6 +194,8 @@ void PoolCore::publish_locked(PoolJob& job) {
     job.index = i;
     job.published = true;
     job.word = JobWord::pack(++next_sequence_, segment().offset_of(job.header));
+    control_->priorities[i].store(job.priority, std::memory_order_relaxed);
+    set_top();
     // Pairs with the acquire in Worker::enter: the job is complete before it can be found.
     control_->jobs[i].store(job.word, std::memory_order_seq_cst);
     return;
@@ -176,10 +204,17 @@ void PoolCore::publish_locked(PoolJob& job) {
                                PoolControl::kMaxJobs));
 }
 
+void PoolCore::set_top() noexcept {
+  std::int32_t top = INT32_MIN;
+  for (const PoolJob* job : active_) top = std::max(top, job->priority);
+  control_->top.store(top, std::memory_order_relaxed);
+}
+
 void PoolCore::unpublish(PoolJob& job) noexcept {
   if (!std::exchange(job.published, false)) return;  // its place may be another's by now
   control_->jobs[job.index].store(0, std::memory_order_seq_cst);
   std::erase(active_, &job);
+  set_top();
 }
 
 void PoolCore::retire(const std::shared_ptr<PoolJob>& job) noexcept {
@@ -192,7 +227,7 @@ void PoolCore::retire(const std::shared_ptr<PoolJob>& job) noexcept {
 
 void PoolCore::free_retired(bool all) noexcept {
   std::erase_if(retired_, [&](const std::shared_ptr<PoolJob>& job) {
-    for (std::uint32_t slot = 0; !all && slot < setup_.workers; ++slot) {
+    for (std::uint32_t slot = 0; !all && slot < members_.size(); ++slot) {
       // acquire: pairs with the release when the worker leaves: it has read what it wanted to.
       const std::uint64_t at = control_->cells()[slot].job.load(std::memory_order_acquire);
       if (at != 0 && at == job->word) return false;
@@ -218,6 +253,8 @@ void PoolCore::free_blocks(PoolJob& job) noexcept {
   job.arguments.clear();
   job.kept.clear();
   job.kept_arguments.clear();
+  job.task_limits.clear();
+  job.timed_tasks = 0;
 }
 
 void PoolCore::free_dead_groups() noexcept {
@@ -244,12 +281,12 @@ std::vector<FutexWord> PoolCore::death_words() const {
 void PoolCore::set_waiting(PoolJob& job) {
   std::uint32_t waiting = JobHeader::kNobody;
   if (job.waiters.size() == 1) waiting = job.waiters.front();
-  if (job.waiters.size() > 1) waiting = JobHeader::kAnyItem;
+  if (job.waiters.size() > 1 || !job.continuations.empty()) waiting = JobHeader::kAnyItem;
   job.header->waiting.store(waiting, std::memory_order_seq_cst);
 }
 
-template <class Done>
-bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline, Done done,
+bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
+                        const std::function<bool()>& done,
                         const std::function<void(std::size_t)>& tick) {
   const auto start = Deadline::Clock::now();
   // The registration as a waiter ends with this call, whatever ends it.
@@ -279,14 +316,23 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline, Don
     const Family::Glance glance = family_->look();
     const std::uint32_t event = job != nullptr ? job->header->event.load() : 0;
     std::vector<FutexWord> words;
+    std::vector<Question> questions;
+    Deadline next = Deadline::never();
     std::size_t progress = 0;
     {
       const Lock lock(mutex_);
       waiter.enter();
       tend();
+      if (left_to_callers_) fill_up();
       if (done()) return true;
+      questions.swap(questions_);
+      next = next_look();
       words = death_words();
       if (tick && next_tick.passed() && job != nullptr) progress = job->owner.count_ended();
+    }
+    if (!questions.empty()) {
+      answer(std::move(questions));
+      continue;
     }
     if (deadline.passed()) return false;
     if (tick && next_tick.passed()) {
@@ -297,16 +343,16 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline, Don
     const bool spin = job != nullptr && Deadline::Clock::now() - start < kSpin && cpu_count_ > 1;
     if (spin && spin_while(job->header->event, event, kSpin)) continue;
     if (patience.passed()) {  // whoever was to wake the next worker may be stopped
-      wake_workers(*control_, setup_.workers);
+      wake_workers(*control_, setup_.max_workers);
       patience = Deadline::never();
     }
-    family_->sleep(glance, words, deadline.sooner(next_tick).sooner(patience));
+    family_->sleep(glance, words, deadline.sooner(next_tick).sooner(patience).sooner(next));
   }
 }
 
 void PoolCore::wait_all(PoolJob& job, const std::function<void(std::size_t)>& tick) {
   wait_for(
-      &job, JobHeader::kAnyItem, Deadline::never(), [&] { return job.owner.finished(); }, tick);
+      &job, JobHeader::kAnyItem, Deadline::never(), [&] { return settled(job); }, tick);
 }
 
 void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results) noexcept {
@@ -315,7 +361,7 @@ void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results) noexc
   }
   const auto* chains =
       reinterpret_cast<const std::atomic<std::uint64_t>*>(segment().at(job.header->errors_at));
-  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+  for (std::uint32_t slot = 0; slot < job.slots; ++slot) {
     for (std::uint64_t at = chains[slot].load(std::memory_order_acquire); at != 0;) {
       ErrorNote note{};
       std::memcpy(&note, segment().at(at), sizeof note);
@@ -333,25 +379,39 @@ std::optional<ErrorRecord> PoolCore::error_of(PoolJob& job, std::uint32_t item) 
     return decode_error(
         {segment().checked(task.result.at, task.result.size()), task.result.size()});
   }
+  // Every note is looked at once, however many are asked for.
   const auto* chains =
       reinterpret_cast<const std::atomic<std::uint64_t>*>(segment().at(job.header->errors_at));
-  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
-    for (std::uint64_t at = chains[slot].load(std::memory_order_acquire); at != 0;) {
-      ErrorNote note{};
-      std::memcpy(&note, segment().checked(at, sizeof note), sizeof note);
-      if (note.item == item) {
-        return decode_error({segment().checked(at + sizeof note, note.bytes), note.bytes});
-      }
+  const auto read = [&](std::uint64_t at) {
+    ErrorNote note{};
+    std::memcpy(&note, segment().checked(at, sizeof note), sizeof note);
+    return note;
+  };
+  job.note_heads.resize(job.slots);
+  for (std::uint32_t slot = 0; slot < job.slots; ++slot) {
+    const std::uint64_t head = chains[slot].load(std::memory_order_acquire);
+    for (std::uint64_t at = head; at != 0 && at != job.note_heads[slot];) {
+      const ErrorNote note = read(at);
+      const auto [known, is_new] = job.notes.try_emplace(static_cast<std::uint32_t>(note.item), at);
+      // Of the attempts at an item the last one counts.
+      if (!is_new && read(known->second).time < note.time) known->second = at;
       at = note.previous;
     }
+    job.note_heads[slot] = head;
   }
-  return std::nullopt;
+  const auto found = job.notes.find(item);
+  if (found == job.notes.end()) return std::nullopt;
+  const ErrorNote note = read(found->second);
+  return decode_error({segment().checked(found->second + sizeof note, note.bytes), note.bytes});
 }
 
 std::exception_ptr PoolCore::failure_of(PoolJob& job, std::uint32_t item) {
   const Lock lock(mutex_);
   const bool is_map = job.header->kind == JobHeader::kMap;
   const std::string what = is_map ? fmt::format("item {}", item) : "the task";
+  if (const auto found = job.verdicts.find(item); found != job.verdicts.end()) {
+    return found->second;
+  }
   try {
     switch (job.owner.board().state(item)) {
       case ItemState::kException:
@@ -361,13 +421,8 @@ std::exception_ptr PoolCore::failure_of(PoolJob& job, std::uint32_t item) {
         }
         throw SharedMemoryFull(
             fmt::format("{} failed, and there was no shared memory left to say why", what));
-      case ItemState::kCrashed: {
-        const auto found = job.crashes.find(item);
-        Crash unknown;
-        if (is_map) unknown.item = item;
-        throw WorkerCrashed(found != job.crashes.end() ? found->second : unknown);
-      }
       default:
+        if (job.expired) std::rethrow_exception(job.expired);
         if (broken_) std::rethrow_exception(broken_);
         throw TaskCancelled(fmt::format("{} was not computed: the pool was terminated", what));
     }
@@ -376,142 +431,12 @@ std::exception_ptr PoolCore::failure_of(PoolJob& job, std::uint32_t item) {
   }
 }
 
-// --- tasks -----------------------------------------------------------------------------------
-
-std::shared_ptr<PoolJob> PoolCore::open_batch(unsigned retries) {
-  for (const auto& batch : batches_) {
-    if (batch->closed || batch->retries != retries) continue;
-    if (batch->owner.existing() < batch->owner.board().items()) return batch;
-    batch->closed = true;
-  }
-  sweep_batches();
-  last_batch_size_ =
-      last_batch_size_ == 0 ? kFirstBatch : std::min(last_batch_size_ * 2, kLargestBatch);
-  std::shared_ptr<PoolJob> batch =
-      make_job(JobHeader::kTasks, last_batch_size_, 1, sizeof(TaskRecord));
-  batch->retries = retries;
-  try {
-    publish_locked(*batch);
-  } catch (...) {
-    free_blocks(*batch);
-    throw;
-  }
-  batches_.push_back(batch);
-  return batch;
-}
-
-// Full batches need no place in the table when they are done, and no memory when their results have
-// been fetched.
-void PoolCore::sweep_batches() noexcept {
-  std::erase_if(batches_, [&](const std::shared_ptr<PoolJob>& batch) {
-    if (!batch->closed || !batch->owner.finished()) return false;
-    unpublish(*batch);
-    if (batch->unreleased > 0) return false;
-    retired_.push_back(batch);
-    return true;
-  });
-  free_retired(false);
-}
-
-PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> call,
-                                std::vector<Handle> kept, unsigned retries) {
-  require_here("submit");
-  Task task;
-  {
-    const Lock lock(mutex_);
-    if (broken_) std::rethrow_exception(broken_);
-    if (control_->stop.load() != PoolControl::kRun) {
-      throw PoolClosed("the pool is closed: it takes no more work");
-    }
-    if (segment().header().death_epoch.load() != tended_epoch_) tend();
-    fill_up();
-    task.batch = open_batch(retries);
-    PoolJob& job = *task.batch;
-    task.item = job.owner.existing();
-    auto& record = reinterpret_cast<TaskRecord*>(segment().at(job.header->output_at))[task.item];
-    record.function = function;
-    record.result = {};
-    record.arguments = {.at = 0, .bytes = call.size()};
-    if (call.size() <= record.inline_arguments.size()) {
-      std::ranges::copy(call, record.inline_arguments.begin());
-    } else {
-      const Block block = heap().allocate(call.size());
-      std::memcpy(block.data, call.data(), call.size());
-      record.arguments.at = segment().offset_of(block.data);
-      job.arguments.emplace(task.item, block);
-    }
-    if (!kept.empty()) job.kept_arguments.emplace(task.item, std::move(kept));
-    ++job.unreleased;
-    job.owner.append(1);
-  }
-  wake_workers(*control_, 1);
-  return task;
-}
-
-bool PoolCore::ready(const Task& task) {
-  return is_final(task.batch->owner.board().state(task.item));
-}
-
-bool PoolCore::wait(const Task& task, Deadline deadline) {
-  if (ready(task)) return true;
-  require_here("wait");
-  return wait_for(task.batch.get(), task.item + 1, deadline, [&] { return ready(task); }, {});
-}
-
-std::span<const std::byte> PoolCore::result(const Task& task) {
-  if (task.batch->owner.board().state(task.item) != ItemState::kValue) {
-    std::rethrow_exception(failure_of(*task.batch, task.item));
-  }
-  const auto& record =
-      reinterpret_cast<const TaskRecord*>(segment().at(task.batch->header->output_at))[task.item];
-  if (record.result.at == 0) {
-    return std::span<const std::byte>(record.inline_result)
-        .first(std::min<std::size_t>(record.result.bytes, record.inline_result.size()));
-  }
-  return {segment().checked(record.result.at, record.result.size()), record.result.size()};
-}
-
-void PoolCore::free_task(PoolJob& job, std::uint32_t item) noexcept {
-  const auto& record =
-      reinterpret_cast<const TaskRecord*>(segment().at(job.header->output_at))[item];
-  const ItemState state = job.owner.board().state(item);
-  const bool has_result = state == ItemState::kValue || state == ItemState::kException;
-  if (has_result && record.result.at != 0) consume(segment(), record.result);
-  if (const auto found = job.arguments.find(item); found != job.arguments.end()) {
-    heap().free(found->second);
-    job.arguments.erase(found);
-  }
-  if (!job.kept_arguments.empty()) job.kept_arguments.erase(item);
-  --job.unreleased;
-}
-
-void PoolCore::release(const Task& task) noexcept {
-  if (creator_ != family_->self()) return;
-  const Lock lock(mutex_);
-  PoolJob& job = *task.batch;
-  if (ready(task)) {
-    free_task(job, task.item);
-  } else {
-    job.abandoned.push_back(task.item);
-  }
-  // Looked at when there are twice as many as were left the last time, or when nothing else is.
-  if (job.abandoned.size() >= job.next_sweep || job.abandoned.size() == job.unreleased) {
-    std::erase_if(job.abandoned, [&](std::uint32_t item) {
-      if (!is_final(job.owner.board().state(item))) return false;
-      free_task(job, item);
-      return true;
-    });
-    job.next_sweep = std::max<std::size_t>(16, job.abandoned.size() * 2);
-  }
-  if (job.closed && job.unreleased == 0) sweep_batches();
-}
-
 // --- the end ---------------------------------------------------------------------------------
 
 void PoolCore::close() {
   require_here("close");
   control_->stop.store(PoolControl::kWhenDone);
-  wake_workers(*control_, setup_.workers);
+  wake_workers(*control_, setup_.max_workers);
 }
 
 void PoolCore::join() {
@@ -525,6 +450,7 @@ void PoolCore::join() {
     {
       const Lock lock(mutex_);
       tend();
+      if (left_to_callers_) fill_up();
       const bool any = std::any_of(members_.begin(), members_.end(),
                                    [](const Member& member) { return member.process != nullptr; });
       if (!any) return;
@@ -539,24 +465,29 @@ void PoolCore::terminate() noexcept {
   const Lock lock(mutex_);
   if (std::exchange(terminated_, true)) return;
   control_->stop.store(PoolControl::kNow);
-  wake_workers(*control_, setup_.workers);
+  wake_workers(*control_, setup_.max_workers);
   for (Member& member : members_) {
     if (!member.process) continue;
     // An idle one goes by itself; a busy one is not waited for.
     const auto word = control_->cells()[&member - members_.data()].job.load();
-    if (word != 0) member.process->signal(SIGTERM);
+    if (word != 0 && !member.kill) begin_kill(member, Deadline::Clock::now() + kGrace);
   }
   const Deadline grace = Deadline::after(kGrace);
   for (Member& member : members_) {
-    if (member.process && !member.process->join(grace)) member.process->signal(SIGKILL);
+    if (!member.process) continue;
+    const bool ended = member.kill ? member.kill->obeyed(grace) && member.process->join(grace)
+                                   : member.process->join(grace);
+    member.kill.reset();
+    if (!ended) member.process->signal(SIGKILL);
   }
-  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+  for (std::uint32_t slot = 0; slot < members_.size(); ++slot) {
     Member& member = members_[slot];
     if (!member.process) continue;
     member.process->join(Deadline::never());
     control_->cells()[slot].job.store(0);
     dead_groups_.push_back(member.group);
     for (PoolJob* job : active_) {
+      if (slot >= job->slots) continue;
       for (const std::uint32_t item : job->owner.recover(slot).culprits) {
         job->owner.fail(item, ItemState::kCancelled);
       }

@@ -1,10 +1,13 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,15 +19,17 @@
 #include <brood/cpu_count.hpp>
 #include <brood/memory/heap.hpp>
 #include <brood/platform/deadline.hpp>
+#include <brood/platform/process_tree.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/pool_job.hpp>
+#include <brood/pool_counts.hpp>
 #include <brood/process/child_process.hpp>
 #include <brood/process/family.hpp>
 #include <brood/start_method.hpp>
 
 namespace brood::detail {
 
-/// An encoded call: of an initializer.
+/// An encoded call: of an initializer or a finalizer.
 struct EncodedCall {
   FunctionId function{};
   std::vector<std::byte> bytes;
@@ -32,17 +37,25 @@ struct EncodedCall {
 };
 
 struct PoolSetup {
-  std::uint32_t workers = 1;
+  std::uint32_t workers = 1;      // at first
+  std::uint32_t max_workers = 1;  // the slots of boards
   std::optional<StartMethod> method;
   std::string name;
   std::optional<EncodedCall> initializer;
+  std::optional<EncodedCall> finalizer;
+  std::uint64_t max_tasks = 0;
+  std::uint64_t max_growth = 0;
+  std::chrono::nanoseconds max_age{0};
+  std::chrono::nanoseconds idle_timeout{0};
 };
 
 /// The part of a pool that does not depend on types: workers, jobs, deaths, waiting.
 ///
 /// One per pool, in the process that made it, kept alive by the pool and its futures. Any thread of
-/// that process may call it at once; there is no thread of its own: whoever waits for a result does
-/// what is to be done meanwhile (notice deaths, recover, replace workers).
+/// that process may call it at once. Whoever waits for a result does what is to be done meanwhile:
+/// notice deaths, recover, replace workers, see to limits. Where nobody may be waiting, because
+/// there are tasks or callbacks, a thread of its own does the same (pool_keeper.cpp). What limits
+/// mean is in pool_limits.cpp.
 class PoolCore : public std::enable_shared_from_this<PoolCore> {
  public:
   /// Starts the workers. With an initializer it waits until all have run it, and throws what it
@@ -55,12 +68,17 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   [[nodiscard]] Family& family() const { return *family_; }
   [[nodiscard]] Segment& segment() const { return family_->segment(); }
   [[nodiscard]] Heap& heap() const { return family_->heap(); }
-  [[nodiscard]] std::uint32_t workers() const { return setup_.workers; }
+  [[nodiscard]] std::uint32_t workers() const { return wanted_.load(); }
+  /// More workers, or fewer: those go when their chunk is done. Throws ArgumentError beyond what
+  /// the pool was made for.
+  void resize(std::uint32_t workers);
   [[nodiscard]] std::vector<int> worker_pids();
+  [[nodiscard]] PoolCounts counts();
 
   /// Shared memory for a job of `items`, with a board; not published yet. `output_bytes`: per item.
   std::shared_ptr<PoolJob> make_job(JobHeader::Kind kind, std::uint32_t items, std::uint32_t chunk,
-                                    std::size_t output_bytes);
+                                    std::size_t output_bytes,
+                                    std::shared_ptr<const CallLimits> limits = nullptr);
   /// Lets the workers have it. Throws PoolClosed.
   void publish(PoolJob& job);
   /// Waits until all its items are final. `tick` is called now and then meanwhile, without locks.
@@ -81,7 +99,12 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   };
   /// `kept`: what the call names.
   Task submit(FunctionId function, std::span<const std::byte> call, std::vector<Handle> kept,
-              unsigned retries);
+              const std::shared_ptr<const CallLimits>& limits);
+  /// Ends it with TaskCancelled: it is not begun, or its worker is stopped. False if it has ended.
+  bool cancel(const Task& task);
+  /// Calls `run` when the task has ended: at once, or later on the keeper's thread, which must only
+  /// hand over there.
+  void when_ready(const Task& task, std::function<void()> run);
   bool wait(const Task& task, Deadline deadline);
   [[nodiscard]] static bool ready(const Task& task);
   [[nodiscard]] std::shared_ptr<Watch> watch(const Task& task);
@@ -100,26 +123,82 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
  private:
   class TaskWatch;
   class PendingTask;
+  using Time = Deadline::Clock::time_point;
+  /// Why a worker is being killed: it is in the item of a job that is to be ended.
+  struct Intent {
+    std::uint64_t job;  // JobWord
+    std::uint32_t item;
+    std::exception_ptr reason;
+  };
+  /// What a worker was seen in, and since when.
+  struct Seen {
+    std::uint64_t job = 0;  // JobWord; 0: nothing
+    std::uint32_t item = 0;
+    Time since{};
+    std::optional<std::chrono::nanoseconds> cpu;  // of its process, then
+  };
   struct Member {
     std::unique_ptr<ChildProcess> process;
     std::uint32_t group = 0;
+    Seen seen{};
+    std::optional<Intent> intent{};
+    std::optional<TreeKill> kill{};  // under way, with what its item has started
+    std::optional<Time> kill_at{};   // to be finished then at the latest
   };
+  /// Something that is to be done at a time.
+  struct Due {
+    enum What : std::uint8_t { again, deadline, deadline_of_all } what;
+    std::weak_ptr<PoolJob> job;
+    std::uint32_t item;
+  };
+  /// A failure that the caller's predicate is to be asked about.
+  struct Question {
+    std::shared_ptr<PoolJob> job;
+    std::uint32_t item;
+    std::exception_ptr error;
+    RetryIf retry_if;
+  };
+  struct Keeper;
   using Lock = std::unique_lock<std::mutex>;
 
   void require_here(const char* call) const;
   void start_worker(std::uint32_t slot);
   void await_initializers();
-  template <class Done>
-  bool wait_for(PoolJob* job, std::uint32_t item, Deadline deadline, Done done,
-                const std::function<void(std::size_t)>& tick);
+  bool wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
+                const std::function<bool()>& done, const std::function<void(std::size_t)>& tick);
   std::vector<FutexWord> death_words() const;
+  static void keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper);
+  void stop_keeper() noexcept;
+  /// Without the mutex: the predicate is the user's.
+  void answer(std::vector<Question> questions);
 
   // All below: with the mutex held.
   void tend();
   [[nodiscard]] bool died(ChildProcess& process) const;
   void tend_death(std::uint32_t slot);
   void inherit(const ChildProcess& process) noexcept;
-  void recover(PoolJob& job, std::uint32_t slot, const Crash& crash);
+  void recover(PoolJob& job, std::uint32_t slot, const Crash& crash, const Intent* intent);
+  void see_to_limits();
+  void look_at_running(Time now);
+  void do_what_is_due(Time now);
+  [[nodiscard]] Deadline next_look();
+  void stop_item(std::uint32_t slot, const PoolJob& job, std::uint32_t item,
+                 std::exception_ptr reason);
+  bool end_task(PoolJob& job, std::uint32_t item, const std::exception_ptr& reason);
+  static void begin_kill(Member& member, Time end) noexcept;
+  void expire(PoolJob& job, const std::exception_ptr& reason);
+  void ask_about_failures(PoolJob& job);
+  void settle(PoolJob& job, std::uint32_t item, FailureKind kind, std::exception_ptr error);
+  void end_item(PoolJob& job, std::uint32_t item, FailureKind kind,
+                const std::exception_ptr& error);
+  void try_again(PoolJob& job, std::uint32_t item, FailureKind kind);
+  void run_again(PoolJob& job, std::uint32_t item);
+  [[nodiscard]] bool settled(PoolJob& job);
+  [[nodiscard]] PoolJob* job_of(std::uint64_t word) const;
+  void add_due(Time when, Due due);
+  void watch_limits(const CallLimits& limits);
+  void ensure_keeper();
+  void kick_keeper() noexcept;
   void replace(std::uint32_t slot);
   void fill_up();
   void give_up(std::exception_ptr reason);
@@ -129,8 +208,10 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void free_retired(bool all) noexcept;
   void free_dead_groups() noexcept;
   void free_task(PoolJob& job, std::uint32_t item) noexcept;
-  std::shared_ptr<PoolJob> open_batch(unsigned retries);
+  std::shared_ptr<PoolJob> open_batch(bool asks_owner, int priority);
+  void set_top() noexcept;
   [[nodiscard]] bool work_is_left() const;
+  [[nodiscard]] StartMethod method() const;
   [[nodiscard]] bool results_are_left() const;
   void sweep_batches() noexcept;
   void free_blocks(PoolJob& job) noexcept;
@@ -144,6 +225,8 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   Block control_block_;
   PoolControl* control_ = nullptr;
   Block initializer_block_;
+  Block finalizer_block_;
+  std::atomic<std::uint32_t> wanted_;  // workers
 
   std::mutex mutex_;
   std::vector<Member> members_;
@@ -158,6 +241,13 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   unsigned early_deaths_ = 0;  // of workers before they could take work, one after the other
   unsigned early_kills_ = 0;   // the same, by SIGKILL
   bool short_of_workers_ = false;
+  bool left_to_callers_ = false;  // a worker whom the keeper's thread may not start
+  std::multimap<Time, Due> dues_;
+  std::vector<Question> questions_;
+  std::optional<Time> next_sample_;  // of what the workers are in
+  std::minstd_rand random_{std::random_device()()};
+  std::shared_ptr<Keeper> keeper_;
+  PoolCounts counts_;
   bool terminated_ = false;
   std::uint32_t tended_epoch_ = 0;
   std::exception_ptr broken_;

@@ -62,6 +62,7 @@ class PoolCore::PendingTask final : public PendingResult {
   [[nodiscard]] bool ready() const override { return PoolCore::ready(task_); }
   bool wait(Deadline deadline) override { return core_->wait(task_, deadline); }
   std::span<const std::byte> result() override { return core_->result(task_); }
+  bool stop() override { return core_->cancel(task_); }
   void release() noexcept override {
     if (core_) core_->release(task_);
     core_.reset();

@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/futex.hpp>
+#include <brood/platform/service_thread.hpp>
 #include <brood/platform/signal_name.hpp>
 #include <brood/pool/pool_core.hpp>
 #include <brood/pool/worker.hpp>
@@ -31,18 +33,33 @@ void PoolCore::start_worker(std::uint32_t slot) {
   member.group = ++next_group_;
   WorkerCell& cell = control_->cells()[slot];
   cell.status.store(WorkerCell::kStarting);
+  cell.leave.store(0);
   cell.error_at.store(0);
   WorkerStart start{.control_at = segment().offset_of(control_),
                     .slot = slot,
                     .group = member.group,
                     .initializer = {},
                     .initializer_at = 0,
-                    .initializer_bytes = 0};
+                    .initializer_bytes = 0,
+                    .finalizer = {},
+                    .finalizer_at = 0,
+                    .finalizer_bytes = 0,
+                    .max_tasks = setup_.max_tasks,
+                    .max_growth = setup_.max_growth,
+                    .max_age = static_cast<std::uint64_t>(setup_.max_age.count()),
+                    .idle_timeout = static_cast<std::uint64_t>(setup_.idle_timeout.count())};
   if (setup_.initializer) {
     start.initializer = setup_.initializer->function;
     start.initializer_bytes = setup_.initializer->bytes.size();
     if (!initializer_block_.empty()) {
       start.initializer_at = segment().offset_of(initializer_block_.data);
+    }
+  }
+  if (setup_.finalizer) {
+    start.finalizer = setup_.finalizer->function;
+    start.finalizer_bytes = setup_.finalizer->bytes.size();
+    if (!finalizer_block_.empty()) {
+      start.finalizer_at = segment().offset_of(finalizer_block_.data);
     }
   }
   HeapSink sink(heap());
@@ -63,6 +80,7 @@ void PoolCore::start_worker(std::uint32_t slot) {
     member.process.reset();
     throw;
   }
+  ++counts_.started;
 }
 
 std::vector<int> PoolCore::worker_pids() {
@@ -80,13 +98,20 @@ std::vector<int> PoolCore::worker_pids() {
 void PoolCore::tend() {
   tended_epoch_ = segment().header().death_epoch.load();
   if (terminated_) return;
-  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+  for (std::uint32_t slot = 0; slot < members_.size(); ++slot) {
     Member& member = members_[slot];
     if (member.process && died(*member.process)) tend_death(slot);
   }
+  see_to_limits();
+  // Those that there were ended for reasons of their own, and to start others had failed, perhaps.
+  const bool any = std::any_of(members_.begin(), members_.end(),
+                               [](const Member& member) { return member.process != nullptr; });
+  if (!any && work_is_left()) {
+    for (std::uint32_t slot = 0; slot < wanted_; ++slot) replace(slot);
+  }
   bool work = false;
   for (PoolJob* job : active_) work = job->owner.heal() || work;
-  if (work) wake_workers(*control_, setup_.workers);
+  if (work) wake_workers(*control_, setup_.max_workers);
   if (!retired_.empty() || !dead_groups_.empty()) free_retired(false);
 }
 
@@ -109,19 +134,29 @@ void PoolCore::tend_death(std::uint32_t slot) {
                     .signal = code < 0 ? -code : 0,
                     .exit_code = code < 0 ? 0 : code};
   inherit(*member.process);
+  member.kill.reset();  // whom its item had started
   member.process.reset();
+  const std::optional<Intent> intent = std::exchange(member.intent, std::nullopt);
+  member.kill_at.reset();
+  member.seen = {};
   control_->sleepers[slot / 64].fetch_and(~(std::uint64_t{1} << slot % 64));
   cell.job.store(0);
   dead_groups_.push_back(member.group);
 
   const std::uint32_t status = cell.status.load();
+  const bool retired = status == WorkerCell::kRetired || status == WorkerCell::kIdle;
+  if (retired) {
+    ++counts_.recycled;
+  } else if (!intent) {
+    ++counts_.crashed;
+  }
   if (status != WorkerCell::kStarting) {
     early_deaths_ = early_kills_ = 0;
   } else {
     ++(crash.signal == SIGKILL ? early_kills_ : early_deaths_);
   }
   for (PoolJob* job : active_) {
-    recover(*job, slot, crash);
+    recover(*job, slot, crash, intent ? &*intent : nullptr);
     wake_owner(*job->header);  // other threads that wait for it
   }
   if (status == WorkerCell::kInitializerFailed) {
@@ -140,11 +175,13 @@ void PoolCore::tend_death(std::uint32_t slot) {
         early_deaths_ + early_kills_, crash.worker, crash.pid,
         crash.signal != 0 ? "was killed by " + signal_name(crash.signal)
                           : fmt::format("exited with code {}", crash.exit_code)))));
+  } else if (slot >= wanted_ || (status == WorkerCell::kIdle && !work_is_left())) {
+    short_of_workers_ = short_of_workers_ || slot < wanted_;  // the next call starts it
   } else {
     replace(slot);
   }
   // Also without work to hand on: it may have been about to wake another.
-  wake_workers(*control_, setup_.workers);
+  wake_workers(*control_, setup_.max_workers);
 }
 
 // Results that have not been fetched yet may name objects that only their worker holds. Its record
@@ -161,24 +198,33 @@ void PoolCore::inherit(const ChildProcess& process) noexcept {
   }
 }
 
-void PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash) {
+void PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash, const Intent* intent) {
+  if (slot >= job.slots) return;
+  job.look_for_failures = true;  // it may have died before it could say
   const RangeRecovery found = job.owner.recover(slot);
   for (const std::uint32_t item : found.culprits) {
+    if (intent != nullptr && (intent->job != job.word || intent->item != item)) {
+      job.owner.retry(item);  // it was killed because of another item, which it had left
+      continue;
+    }
+    if (intent != nullptr) {
+      settle(job, item, FailureKind::stopped, intent->reason);
+      continue;
+    }
     Crash its = crash;
     if (job.header->kind == JobHeader::kMap) its.item = item;  // a task's place means nothing
-    its.attempt = ++job.attempts[item];
-    if (its.attempt <= job.retries) {
-      job.owner.retry(item);
-    } else {
-      job.crashes.emplace(item, std::move(its));
-      job.owner.fail(item);
-    }
+    its.attempt = job.attempts[item] + 1;
+    settle(job, item, FailureKind::crash, std::make_exception_ptr(WorkerCrashed(std::move(its))));
   }
 }
 
 void PoolCore::replace(std::uint32_t slot) {
   const bool stopping = control_->stop.load() != PoolControl::kRun;
-  if (broken_ || (stopping && !work_is_left())) return;
+  if (broken_ || terminated_ || (stopping && !work_is_left())) return;
+  if (ServiceThread::here() && method() == StartMethod::fork) {
+    left_to_callers_ = true;  // a copy is made by the thread that the program runs in
+    return;
+  }
   try {
     start_worker(slot);
   } catch (const Error& e) {
@@ -195,15 +241,56 @@ void PoolCore::replace(std::uint32_t slot) {
 }
 
 void PoolCore::fill_up() {
-  if (!std::exchange(short_of_workers_, false)) return;
-  for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) {
+  const bool left = std::exchange(left_to_callers_, false);
+  if (!std::exchange(short_of_workers_, false) && !left) return;
+  for (std::uint32_t slot = 0; slot < wanted_; ++slot) {
     if (!members_[slot].process) replace(slot);
   }
 }
 
 bool PoolCore::work_is_left() const {
   return std::any_of(active_.begin(), active_.end(),
-                     [](PoolJob* job) { return !job->owner.finished(); });
+                     [](PoolJob* job) { return !job->owner.finished() || !job->deferred.empty(); });
+}
+
+StartMethod PoolCore::method() const { return setup_.method.value_or(get_start_method()); }
+
+void PoolCore::resize(std::uint32_t workers) {
+  require_here("resize");
+  if (workers < 1 || workers > setup_.max_workers) {
+    throw ArgumentError(
+        fmt::format("resize to {} workers: 1 to {} are possible; PoolOptions::max_workers sets the "
+                    "limit",
+                    workers, setup_.max_workers));
+  }
+  const Lock lock(mutex_);
+  if (broken_) std::rethrow_exception(broken_);
+  if (control_->stop.load() != PoolControl::kRun) {
+    throw PoolClosed("resize: the pool is closed");
+  }
+  tend();  // who left before makes room
+  wanted_ = workers;
+  for (std::uint32_t slot = 0; slot < members_.size(); ++slot) {
+    WorkerCell& cell = control_->cells()[slot];
+    cell.leave.store(slot < workers ? 0 : 1);
+    if (slot >= workers) {
+      cell.event.fetch_add(1);
+      futex_wake_all(cell.event);
+    }
+  }
+  try {
+    for (std::uint32_t slot = 0; slot < workers; ++slot) {
+      if (!members_[slot].process) start_worker(slot);
+    }
+  } catch (...) {
+    short_of_workers_ = true;  // the next call tries again
+    throw;
+  }
+}
+
+PoolCounts PoolCore::counts() {
+  const Lock lock(mutex_);
+  return counts_;
 }
 
 void PoolCore::give_up(std::exception_ptr reason) {
@@ -212,6 +299,10 @@ void PoolCore::give_up(std::exception_ptr reason) {
 }
 
 void PoolCore::cancel_job(PoolJob& job) {
+  job.given_up = true;
+  for (const auto& [item, kind] : std::exchange(job.deferred, {})) {
+    job.owner.fail(item, ItemState::kCancelled);
+  }
   job.header->cancelled.store(1);
   job.owner.cancel();
   wake_owner(*job.header);

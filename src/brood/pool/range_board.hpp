@@ -46,6 +46,8 @@ enum class ItemState : std::uint8_t {
   kException = 2,
   kCrashed = 3,
   kCancelled = 4,
+  kAsked = 5,   ///< ended with an exception; the pool decides whether it is run again
+  kFailed = 6,  ///< ended with an exception, and is not
 };
 
 constexpr bool is_final(ItemState state) { return state >= ItemState::kValue; }
@@ -221,6 +223,8 @@ class RangeBoard {
   /// nothing is left or as it waits for room. Whoever is last to empty its word sees all empty
   /// (I7), so the end is never missed; that several are told so is normal.
   bool leave(std::uint32_t slot) const;
+  /// After that: it is because the owner waits for room, not because of the end.
+  bool wants_owner() const { return header_->attention.load(std::memory_order_seq_cst) != 0; }
 
   // For anyone -------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -47,8 +48,9 @@ class RangeOwner {
 
   const Board& board() const { return board_; }
 
-  /// Hands out all items of a board just formatted with `TakeOrder::kSlices`.
-  void hand_out();
+  /// Hands out all items of a board just formatted with `TakeOrder::kSlices`, to the first `slots`
+  /// slots; 0: to all.
+  void hand_out(std::uint32_t slots = 0);
 
   /// Adds up to `count` items at the end of a `TakeOrder::kFifo` board, and returns how many it
   /// had room for; then wake workers that have left. None after `cancel`.
@@ -65,6 +67,20 @@ class RangeOwner {
   void fail(std::uint32_t item, ItemState state = ItemState::kCrashed);
   /// True: wake the workers that have left.
   bool retry(std::uint32_t item);
+
+  /// Runs a final item again, whatever it ended with. False, and nothing is changed, as long as its
+  /// worker has not committed it: ask again when that worker has, or is dead. Afterwards as
+  /// `retry`, but `heal` says whether to wake workers.
+  bool reopen(std::uint32_t item);
+
+  /// Makes a pending item final as `state` before a worker begins it. The worker that begins it at
+  /// the same time sees the state if it looks after ItemMarks::begin and a seq_cst fence, or the
+  /// caller sees the item in `begun` from now on. False: it is final already.
+  bool withdraw(std::uint32_t item, ItemState state);
+
+  /// The item that the worker of `slot` has begun last, if that is in its chunk under way. Unless
+  /// its state is final, the worker is in it or just behind it.
+  std::optional<std::uint32_t> begun(std::uint32_t slot) const;
 
   /// Hands out what found no room before, and clears up doubts. True: there is work again: wake
   /// the workers that have left.
@@ -91,6 +107,18 @@ class RangeOwner {
   /// The first item from `from` on whose state is another than `state`, or `existing()`.
   std::uint32_t first_other_than(ItemState state, std::uint32_t from) const {
     return skip(from, state, [state](ItemState s) { return s == state; });
+  }
+
+  /// The first item from `from` on whose state is `state`, or `existing()`.
+  std::uint32_t first_of(ItemState state, std::uint32_t from) const {
+    for (std::uint32_t i = from; i < existing_; ++i) {
+      if constexpr (ItemMarks<Atom>::kByEight) {
+        while (i % 8 == 0 && existing_ - i >= 8 && !any_of_eight(i, state)) i += 8;
+        if (i == existing_) break;
+      }
+      if (board_.state(i) == state) return i;
+    }
+    return existing_;
   }
 
   /// Items that have come to an end by now, those included of which their worker has not said so
@@ -135,6 +163,14 @@ class RangeOwner {
 
   template <class Accept>
   std::uint32_t skip(std::uint32_t from, ItemState usual, const Accept& accept) const;
+  bool any_of_eight(std::uint32_t first, ItemState state) const {
+    constexpr std::uint64_t kOnes = 0x0101'0101'0101'0101;
+    // Relaxed: the caller looks at the items one by one.
+    const std::uint64_t eight = __atomic_load_n(
+        reinterpret_cast<const std::uint64_t*>(board_.states_ + first), __ATOMIC_RELAXED);
+    const std::uint64_t other = eight ^ (kOnes * static_cast<std::uint64_t>(state));
+    return ((other - kOnes) & ~other & (kOnes << 7U)) != 0;  // a byte of zero: Knuth 7.1.3 (90)
+  }
   bool at_rest() const;
   Look look() const;
   void look_at(const typename Board::Slot& slot, Look& seen) const;
@@ -176,9 +212,9 @@ class RangeOwner {
 // --------------------------------------------------------------------------------------------
 
 template <template <class> class Atom>
-void RangeOwner<Atom>::hand_out() {
+void RangeOwner<Atom>::hand_out(std::uint32_t to) {
   const std::uint64_t items = board_.items_;
-  const std::uint64_t slots = board_.slot_count_;
+  const std::uint64_t slots = to == 0 ? board_.slot_count_ : std::min(to, board_.slot_count_);
   // Whole lines of states for everyone, where there are enough.
   const std::uint64_t grid = items >= slots * 1024 ? 64 : 1;
   std::uint64_t begin = 0;
@@ -277,6 +313,48 @@ bool RangeOwner<Atom>::retry(std::uint32_t item) {
   set_state(item, ItemState::kPending);
   put_back({item, item + 1});
   return heal();
+}
+
+template <template <class> class Atom>
+bool RangeOwner<Atom>::reopen(std::uint32_t item) {
+  for (std::uint32_t s = 0; s != board_.slot_count_; ++s) {
+    // Acquire pairs with the commit. An older value that lacks the item cannot be read: the caller
+    // has read the state, which was stored after the item came into the word.
+    const Range held = board_.unpack(board_.slots_[s].own.load(std::memory_order_acquire));
+    if (held.begin <= item && item < held.end) return false;
+  }
+  for (std::uint32_t s = 0; s != board_.slot_count_; ++s) {
+    // SUBTLE: whoever ran it may get it again, and would be said to be in it before it begins
+    // (I10). It does not write this number to its cursor before that, so the exchange meets only
+    // its going on to another item.
+    std::uint32_t last = item;
+    board_.slots_[s].cursor.compare_exchange_strong(last, Board::kNoItem, std::memory_order_acq_rel,
+                                                    std::memory_order_relaxed);
+  }
+  finished_to_ = std::min(finished_to_, item);
+  set_state(item, ItemState::kPending);
+  put_back({item, item + 1});
+  return true;
+}
+
+template <template <class> class Atom>
+bool RangeOwner<Atom>::withdraw(std::uint32_t item, ItemState state) {
+  // Said before the state, as finish() does.
+  board_.header_->mixed.store(1, std::memory_order_relaxed);
+  auto pending = static_cast<std::uint8_t>(ItemState::kPending);
+  // seq_cst: pairs with the worker's fence between its mark and its look at the state.
+  return board_.states_[item].compare_exchange_strong(pending, static_cast<std::uint8_t>(state),
+                                                      std::memory_order_seq_cst);
+}
+
+template <template <class> class Atom>
+std::optional<std::uint32_t> RangeOwner<Atom>::begun(std::uint32_t slot_index) const {
+  const auto& slot = board_.slots_[slot_index];
+  // seq_cst: pairs with the worker's fence, see withdraw().
+  const Range held = board_.unpack(slot.own.load(std::memory_order_seq_cst));
+  const std::uint32_t cursor = slot.cursor.load(std::memory_order_seq_cst);
+  if (cursor < held.begin || cursor >= held.end) return std::nullopt;
+  return cursor;
 }
 
 template <template <class> class Atom>

@@ -13,6 +13,8 @@
 #include <brood/channel/codec.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/memory_use.hpp>
+#include <brood/platform/process_tree.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 
@@ -34,25 +36,34 @@ class Worker {
         owner_(Tag::from_bits(control_.owner)),
         slot_(start.slot),
         results_(segment_, owner_, start.group),
-        spins_(cpu_count() > 1) {
+        spins_(cpu_count() > 1),
+        use_(start.max_tasks, start.max_growth, std::chrono::nanoseconds(start.max_age)),
+        idle_timeout_(start.idle_timeout) {
     if (slot_ >= control_.slots) throw DecodeError("a worker's slot is not in its pool");
   }
 
   /// False when the initializer failed; the owner is told why.
   bool initialize(const WorkerStart& start);
-  void work();
+  /// True at an orderly end, which the finalizer belongs to.
+  bool work();
+  void finalize(const WorkerStart& start);
 
  private:
   [[nodiscard]] WorkerCell& cell() const { return control_.cells()[slot_]; }
   [[nodiscard]] bool orphaned() const { return !family_.registry().alive(owner_); }
 
+  void call(FunctionId function, std::uint64_t at, std::uint64_t bytes);
   bool look_for_work();
   bool enter(std::uint32_t index);
   void run_map(JobRun& run);
   void run_tasks(JobRun& run);
-  void run_task(JobRun& run, std::uint32_t item, TaskRecord& task);
+  ItemState run_task(JobRun& run, std::uint32_t item, TaskRecord& task);
   void* resolve(FunctionId id, ThunkKind kind);
-  void idle(std::uint32_t seen);
+  /// False when it took too long.
+  bool idle(std::uint32_t seen);
+  [[nodiscard]] bool wanted_elsewhere() const {
+    return use_.over() || cell().leave.load(std::memory_order_relaxed) != 0;
+  }
 
   Family& family_;
   Segment& segment_;
@@ -61,6 +72,9 @@ class Worker {
   std::uint32_t slot_;
   ResultArea results_;
   bool spins_;
+  WorkerUse use_;
+  std::chrono::nanoseconds idle_timeout_;
+  Deadline idle_until_ = Deadline::never();
   struct Known {
     FunctionId id{};
     void* address = nullptr;
@@ -73,18 +87,7 @@ bool Worker::initialize(const WorkerStart& start) {
   if (start.initializer.offset != 0) {
     ErrorRecord error;
     const bool done = run_catching(
-        [&] {
-          const auto thunk =
-              reinterpret_cast<ProcessThunk>(resolve_thunk(start.initializer, ThunkKind::process));
-          std::span<const std::byte> bytes;
-          if (start.initializer_bytes > 0) {
-            bytes = {segment_.checked(start.initializer_at, start.initializer_bytes),
-                     start.initializer_bytes};
-          }
-          ByteSource source(bytes);
-          thunk(source, [] {});
-        },
-        error);
+        [&] { call(start.initializer, start.initializer_at, start.initializer_bytes); }, error);
     if (!done) {
       const Encoded place = write_error(results_, error);
       cell().error_at.store(place.at);
@@ -99,6 +102,19 @@ bool Worker::initialize(const WorkerStart& start) {
   return true;
 }
 
+void Worker::finalize(const WorkerStart& start) {
+  if (start.finalizer.offset == 0) return;
+  call(start.finalizer, start.finalizer_at, start.finalizer_bytes);
+}
+
+void Worker::call(FunctionId function, std::uint64_t at, std::uint64_t bytes) {
+  const auto thunk = reinterpret_cast<ProcessThunk>(resolve_thunk(function, ThunkKind::process));
+  std::span<const std::byte> encoded;
+  if (bytes > 0) encoded = {segment_.checked(at, bytes), bytes};
+  ByteSource source(encoded);
+  thunk(source, [] {});
+}
+
 void* Worker::resolve(FunctionId id, ThunkKind kind) {
   if (last_.address == nullptr || last_.id.module != id.module || last_.id.offset != id.offset) {
     last_ = {id, resolve_thunk(id, kind)};
@@ -106,36 +122,57 @@ void* Worker::resolve(FunctionId id, ThunkKind kind) {
   return last_.address;
 }
 
-void Worker::work() {
+bool Worker::work() {
   for (;;) {
     const std::uint32_t seen = control_.work.load(std::memory_order_seq_cst);
     const std::uint32_t stop = control_.stop.load(std::memory_order_seq_cst);
-    if (stop == PoolControl::kNow || orphaned()) return;
-    if (look_for_work()) continue;
-    if (stop == PoolControl::kWhenDone) return;
-    idle(seen);
+    if (stop == PoolControl::kNow || orphaned()) return false;
+    if (wanted_elsewhere()) {
+      cell().status.store(WorkerCell::kRetired);
+      return true;
+    }
+    if (look_for_work()) {
+      idle_until_ = Deadline::never();
+      continue;
+    }
+    if (stop == PoolControl::kWhenDone) return true;
+    if (idle_timeout_.count() > 0 && idle_until_.is_never()) {
+      idle_until_ = Deadline::after(idle_timeout_);
+    }
+    if (!idle(seen)) {
+      cell().status.store(WorkerCell::kIdle);
+      return true;
+    }
   }
 }
 
 bool Worker::look_for_work() {
-  // The oldest job first.
-  bool found = false;
-  std::uint64_t done_to = 0;
-  for (;;) {
-    std::uint32_t best = PoolControl::kMaxJobs;
-    std::uint64_t oldest = ~std::uint64_t{0};
-    for (std::uint32_t i = 0; i < PoolControl::kMaxJobs; ++i) {
-      const std::uint64_t word = control_.jobs[i].load(std::memory_order_acquire);
-      const std::uint64_t sequence = JobWord::sequence(word);
-      if (word == 0 || sequence <= done_to || sequence >= oldest) continue;
-      oldest = sequence;
-      best = i;
+  // What is most urgent first, of that the oldest.
+  struct Found {
+    std::int32_t priority;
+    std::uint64_t sequence;
+    std::uint32_t index;
+    bool operator<(const Found& other) const {
+      return priority != other.priority ? priority > other.priority : sequence < other.sequence;
     }
-    if (best == PoolControl::kMaxJobs) return found;
-    done_to = oldest;
-    if (enter(best)) found = true;
-    if (control_.stop.load(std::memory_order_relaxed) == PoolControl::kNow) return true;
+  };
+  std::array<Found, PoolControl::kMaxJobs> found;
+  std::size_t count = 0;
+  for (std::uint32_t i = 0; i < PoolControl::kMaxJobs; ++i) {
+    const std::uint64_t word = control_.jobs[i].load(std::memory_order_acquire);
+    if (word == 0) continue;
+    found[count++] = {control_.priorities[i].load(std::memory_order_relaxed),
+                      JobWord::sequence(word), i};
   }
+  std::sort(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(count));
+  bool worked = false;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (enter(found[i].index)) worked = true;
+    if (control_.stop.load(std::memory_order_relaxed) == PoolControl::kNow) return true;
+    if (wanted_elsewhere()) return true;
+    if (worked && control_.top.load(std::memory_order_relaxed) > found[i].priority) return true;
+  }
+  return worked;
 }
 
 bool Worker::enter(std::uint32_t index) {
@@ -155,7 +192,14 @@ bool Worker::enter(std::uint32_t index) {
                                              job.board_bytes),
                .slot = slot_,
                .results = results_,
-               .control = control_};
+               .control = control_,
+               .use = use_,
+               .leave = cell().leave};
+    // A job from before the pool grew has no place for this worker.
+    if (slot_ >= run.board.slots()) {
+      cell().job.store(0, std::memory_order_release);
+      return false;
+    }
     if (job.kind == JobHeader::kMap) {
       run_map(run);
     } else {
@@ -164,7 +208,13 @@ bool Worker::enter(std::uint32_t index) {
     worked = run.worked;
     // Who waits for a certain task is woken by its end.
     const bool any = job.waiting.load(std::memory_order_relaxed) == JobHeader::kAnyItem;
-    if (run.board.leave(slot_) && any) wake_owner(job);
+    if (!run.left_early && run.board.leave(slot_)) {
+      if (run.board.wants_owner()) {
+        call_owner(job);
+      } else if (any) {
+        wake_owner(job);
+      }
+    }
   }
   cell().job.store(0, std::memory_order_release);  // pairs with the owner's acquire before reuse
   return worked;
@@ -179,36 +229,49 @@ void Worker::run_map(JobRun& run) {
           error)) {
     return;
   }
-  for (Range chunk = run.board.take(slot_); chunk; chunk = run.board.next(slot_, chunk)) {
+  for (Range chunk = run.take(); chunk;) {
     run.mark_worked();
+    if (run.job.asks_owner != 0) chunk.end = chunk.begin + 1;
     for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) run.fail(i, error);
+    chunk = run.next(chunk, run.job.asks_owner != 0);
   }
 }
 
 void Worker::run_tasks(JobRun& run) {
   auto* tasks = reinterpret_cast<TaskRecord*>(
       segment_.checked(run.job.output_at, std::uint64_t{run.board.items()} * sizeof(TaskRecord)));
-  for (Range chunk = run.board.take(slot_); chunk; chunk = run.board.next(slot_, chunk)) {
+  const bool asks = run.job.asks_owner != 0;
+  for (Range chunk = run.take(); chunk;) {
     run.mark_worked();
     if (run.unwanted()) {
       run.drop(chunk);
+      chunk = run.next(chunk);
       continue;
     }
+    bool ask = false;
     for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
-      run_task(run, i, tasks[i]);
+      if (run_task(run, i, tasks[i]) == ItemState::kException && asks) {
+        chunk.end = i + 1;
+        ask = true;
+      }
       // SUBTLE: the item's state, stored before, against the look at the waiters; those who wait
       // store themselves before they look at the state. One of the two sees the other.
       std::atomic_thread_fence(std::memory_order_seq_cst);
       const std::uint32_t waiting = run.job.waiting.load(std::memory_order_relaxed);
       if (waiting == i + 1 || waiting == JobHeader::kAnyItem) wake_owner(run.job);
     }
+    chunk = run.next(chunk, ask);
   }
 }
 
-void Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
+ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
   results_.let_go();
   const auto marks = run.board.marks(slot_);
   marks.begin(item);
+  // SUBTLE: the mark, then the look; who withdraws the task stores its state and then looks at the
+  // marks. One of the two sees the other.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (const ItemState state = run.board.state(item); is_final(state)) return state;
   const bool done = run_catching(
       [&] {
         std::span<const std::byte> bytes;
@@ -225,11 +288,13 @@ void Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
       },
       error_);
   if (!done) task.result = write_error(results_, error_);
-  marks.finish(item, done ? ItemState::kValue : ItemState::kException);
+  const ItemState state = done ? ItemState::kValue : ItemState::kException;
+  marks.finish(item, state);
+  return state;
 }
 
-void Worker::idle(std::uint32_t seen) {
-  if (spins_ && spin_while(control_.work, seen, kSpin)) return;
+bool Worker::idle(std::uint32_t seen) {
+  if (spins_ && spin_while(control_.work, seen, kSpin)) return true;
   results_.trim();
   const Family::Glance glance = family_.look();
   const std::uint32_t event = cell().event.load(std::memory_order_seq_cst);
@@ -240,12 +305,16 @@ void Worker::idle(std::uint32_t seen) {
   // of the two sees the other. If the waker dies or the one that it woke does, its death ends the
   // sleep of all.
   if (control_.work.load(std::memory_order_seq_cst) == seen &&
-      control_.stop.load(std::memory_order_seq_cst) == PoolControl::kRun && !orphaned()) {
+      control_.stop.load(std::memory_order_seq_cst) == PoolControl::kRun &&
+      cell().leave.load(std::memory_order_seq_cst) == 0 && !orphaned()) {
     const std::array<FutexWord, 2> words{FutexWord{&cell().event, event},
                                          family_.registry().life(owner_).watch()};
-    if (!orphaned()) family_.sleep(glance, words, Deadline::never());
+    // It ends for many reasons (a process was born, another one died), of which none is work.
+    if (!orphaned()) family_.sleep(glance, words, idle_until_);
   }
   sleepers.fetch_and(~bit, std::memory_order_seq_cst);
+  // Whoever took the bit made work, and counted it first.
+  return control_.work.load(std::memory_order_seq_cst) != seen || !idle_until_.passed();
 }
 
 /// Who this is, for errors: "brood-worker-2 (pid 123)".
@@ -260,12 +329,13 @@ void sign(ErrorRecord& error) {
 /// The main function of a worker's process.
 void run_worker(ByteSource& source, void (*decoded)()) {
   const auto start = decode<WorkerStart>(source);
+  adopt_orphans();     // so that what an item has started is found when the item is stopped
   ignore_interrupt();  // Ctrl-C is the parent's to handle, for all of its workers at once
   Family& family = *Family::current();
   own_name() = fmt::format("{} (pid {})", family.registry().name(family.self()), current_pid());
   Worker worker(family, start);
   decoded();
-  if (worker.initialize(start)) worker.work();
+  if (worker.initialize(start) && worker.work()) worker.finalize(start);
 }
 
 }  // namespace
@@ -277,6 +347,13 @@ void wake_owner(JobHeader& job) noexcept {
   if (job.waiting.load(std::memory_order_seq_cst) != JobHeader::kNobody) {
     futex_wake_all(job.event);
   }
+}
+
+void call_owner(JobHeader& job) noexcept {
+  job.calls.fetch_add(1, std::memory_order_seq_cst);
+  job.event.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake_all(job.calls);
+  futex_wake_all(job.event);
 }
 
 void wake_workers(PoolControl& control, std::uint32_t count) noexcept {
@@ -317,6 +394,19 @@ Encoded write_error(ResultArea& results, ErrorRecord& error) noexcept {
   }
 }
 
+WorkerUse::WorkerUse(std::uint64_t tasks, std::uint64_t growth, std::chrono::nanoseconds age)
+    : limited_(tasks != 0 || growth != 0 || age.count() != 0),
+      tasks_left_(tasks != 0 ? tasks : UINT64_MAX),
+      most_bytes_(growth != 0 ? private_memory() + growth : 0),
+      end_(age.count() != 0 ? Deadline::after(age) : Deadline::never()) {}
+
+void WorkerUse::count(std::uint32_t items) {
+  if (!limited_) return;
+  tasks_left_ -= std::min<std::uint64_t>(items, tasks_left_);
+  over_ = over_ || tasks_left_ == 0 || end_.passed() ||
+          (most_bytes_ != 0 && private_memory() > most_bytes_);
+}
+
 void JobRun::wake_next() const {
   // Who sleeps fell asleep before the job was published, or found nothing in it: the count of work
   // stays as it is, so that idle workers do not look in vain.
@@ -338,8 +428,10 @@ void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
                   slot;
     std::vector<std::byte> encoded;
     encode_error(encoded, error);
-    const ErrorNote note{
-        .previous = chain->load(std::memory_order_relaxed), .item = item, .bytes = encoded.size()};
+    const ErrorNote note{.previous = chain->load(std::memory_order_relaxed),
+                         .item = item,
+                         .time = std::chrono::steady_clock::now().time_since_epoch().count(),
+                         .bytes = encoded.size()};
     ResultArea::Writer writer(results);
     writer.write(&note, sizeof note);
     writer.write(encoded.data(), encoded.size());

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -7,6 +10,7 @@
 #include <brood/channel/codec.hpp>
 #include <brood/channel/exception_data.hpp>
 #include <brood/memory/segment.hpp>
+#include <brood/platform/deadline.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/range_board.hpp>
 #include <brood/pool/result_area.hpp>
@@ -14,6 +18,32 @@
 namespace brood::detail {
 
 class Family;
+
+/// When a worker is to be replaced by a fresh one. Looked at between items.
+class WorkerUse {
+ public:
+  /// 0: no limit.
+  WorkerUse(std::uint64_t tasks, std::uint64_t growth, std::chrono::nanoseconds age);
+
+  /// Whether there is any limit.
+  [[nodiscard]] bool limited() const { return limited_; }
+  /// How many items it may take at once.
+  [[nodiscard]] std::uint32_t most() const {
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(tasks_left_, UINT32_MAX));
+  }
+  /// It has computed so many items more.
+  void count(std::uint32_t items);
+  [[nodiscard]] bool over() const { return over_; }
+
+ private:
+  bool limited_;
+  bool over_ = false;
+  std::uint64_t tasks_left_;
+  std::uint64_t most_bytes_;  // 0: any
+  Deadline end_;
+};
+
+void call_owner(JobHeader& job) noexcept;
 
 /// A worker at a job: what the thunk of a map sees.
 struct JobRun {
@@ -23,7 +53,30 @@ struct JobRun {
   std::uint32_t slot;
   ResultArea& results;
   PoolControl& control;
+  WorkerUse& use;
+  const std::atomic<std::uint32_t>& leave;
   bool worked = false;  // took at least one chunk
+  bool left_early =
+      false;  // there is more in the slot; the worker looks for something else, or ends
+
+  /// The first chunk, the next one: RangeBoard's, but for the worker's own limits and for what is
+  /// more urgent. `asks`: the owner is to decide about the last item of `done`.
+  Range take() { return cut(board.take(slot)); }
+  Range next(Range done, bool asks = false) {
+    Range chunk = board.next(slot, done);
+    // Behind the commit: before it the owner could not hand the item on.
+    if (asks) call_owner(job);
+    const bool pressing = control.top.load(std::memory_order_relaxed) > job.priority ||
+                          leave.load(std::memory_order_relaxed) != 0;
+    if (pressing || use.limited()) [[unlikely]] {
+      use.count(done.size());
+      if (chunk && (pressing || use.over())) {
+        left_early = true;
+        return {};
+      }
+    }
+    return cut(chunk);
+  }
 
   /// To be called when a chunk was taken. The first time it wakes another worker of a map; see
   /// PoolCore::publish.
@@ -41,6 +94,10 @@ struct JobRun {
   void fail(std::uint32_t item, ErrorRecord& error) const;
 
  private:
+  [[nodiscard]] Range cut(Range chunk) const {
+    if (use.limited() && chunk.size() > use.most()) chunk.end = chunk.begin + use.most();
+    return chunk;
+  }
   void wake_next() const;
 };
 
@@ -81,6 +138,13 @@ struct WorkerStart {
   FunctionId initializer;  // a thunk of kind `process`; offset 0: none
   std::uint64_t initializer_at;
   std::uint64_t initializer_bytes;
+  FunctionId finalizer;  // the same
+  std::uint64_t finalizer_at;
+  std::uint64_t finalizer_bytes;
+  std::uint64_t max_tasks;  // 0: no limit, as all of these
+  std::uint64_t max_growth;
+  std::uint64_t max_age;  // nanoseconds
+  std::uint64_t idle_timeout;
 };
 
 /// The thunk of a worker's process.
@@ -89,8 +153,10 @@ FunctionId worker_function();
 /// Leaves an error where the owner finds it; {0, 0} if there is no memory for it.
 Encoded write_error(ResultArea& results, ErrorRecord& error) noexcept;
 
-/// Wakes the owner of a pool that waits for `job`.
+/// Wakes the owner of a pool if it waits for `job`.
 void wake_owner(JobHeader& job) noexcept;
+/// Wakes whoever tends the pool: the owner is needed, see JobHeader::calls.
+void call_owner(JobHeader& job) noexcept;
 
 /// There is new work: wakes up to `count` sleeping workers.
 void wake_workers(PoolControl& control, std::uint32_t count) noexcept;

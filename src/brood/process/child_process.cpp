@@ -213,6 +213,12 @@ void ChildProcess::signal(int number) {
   if (!settle()) process_.signal(number);
 }
 
+std::optional<std::chrono::nanoseconds> ChildProcess::cpu_time() {
+  const std::scoped_lock guard(mutex_);
+  if (!started_ || settle()) return std::nullopt;
+  return cpu_time_of(pid_);
+}
+
 std::optional<int> ChildProcess::pid() const {
   const std::scoped_lock guard(mutex_);
   if (!started_) return std::nullopt;

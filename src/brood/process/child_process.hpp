@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -60,6 +61,9 @@ class ChildProcess {
   void set_dies_with_parent(bool yes) { spec_.dies_with_parent = yes; }
   [[nodiscard]] bool dies_with_parent() const { return spec_.dies_with_parent; }
   [[nodiscard]] std::optional<int> pid() const;
+  /// CPU time that all of its threads have used; nullopt when it has ended or the kernel does not
+  /// tell.
+  [[nodiscard]] std::optional<std::chrono::nanoseconds> cpu_time();
   /// Readable when it has ended; -1 before start.
   [[nodiscard]] int sentinel() const;
   [[nodiscard]] Tag tag() const { return tag_; }

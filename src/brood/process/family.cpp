@@ -16,6 +16,7 @@
 #include <brood/platform/write_text.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/fork_server.hpp>
+#include <brood/process/log_output.hpp>
 #include <brood/process/watchdog.hpp>
 
 namespace brood::detail {
@@ -62,7 +63,11 @@ std::string add_runtime_hint(const std::string& what) {
 }
 
 Family::Family(Segment segment, bool has_runtime, std::vector<std::string> arguments)
-    : Member(std::move(segment)), has_runtime_(has_runtime), arguments_(std::move(arguments)) {}
+    : Member(std::move(segment)), has_runtime_(has_runtime), arguments_(std::move(arguments)) {
+  LogOutput::family_begins(*this);
+}
+
+Family::~Family() { LogOutput::mine().family_ends(*this); }
 
 // Every member is a Family: the constructor of no other is ever called.
 std::shared_ptr<Family> Family::current() noexcept {
@@ -331,6 +336,8 @@ void Family::shut_down() noexcept {
   } catch (const Error& e) {
     static_cast<void>(e);  // nothing more can be done about it, and destructors do not throw
   }
+  // Nobody is left who writes records.
+  LogOutput::mine().family_ends(*this);
   server_process_ = ProcessHandle();
   server_.reset();
   the_member().reset();

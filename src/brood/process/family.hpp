@@ -21,6 +21,10 @@ namespace brood::detail {
 /// Any thread may use it. In a child it is the same object made over: see become_child().
 class Family final : public Member {
  public:
+  Family(const Family&) = delete;
+  Family& operator=(const Family&) = delete;
+  ~Family() override;
+
   /// The family of this process, or null when there is none yet.
   static std::shared_ptr<Family> current() noexcept;
   /// The same, but founds one without a Runtime where that is safe: no other thread runs. Otherwise

@@ -14,6 +14,7 @@
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 #include <brood/process/guardian.hpp>
+#include <brood/process/log_output.hpp>
 
 namespace brood::detail {
 namespace {
@@ -63,6 +64,7 @@ void ForkServer::run() {
   }
   drop_spare();
   watchdog_.kill_family();
+  if (watchdog_.root_is_gone()) LogOutput::write_what_is_left(family_);
 }
 
 void ForkServer::serve() {

@@ -6,6 +6,7 @@
 #include <brood/errors.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/process/family.hpp>
+#include <brood/process/log_output.hpp>
 #include <brood/process/watchdog.hpp>
 
 namespace brood::detail {
@@ -46,6 +47,7 @@ void watch_family(Family& family, Tag tag, Tag server) {
     for (const std::uint64_t key : watchdog.wait()) watchdog.handle(key);
   }
   watchdog.kill_family();
+  if (watchdog.root_is_gone()) LogOutput::write_what_is_left(family);
 }
 
 }  // namespace

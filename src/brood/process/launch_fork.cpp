@@ -1,16 +1,24 @@
+#include <optional>
+#include <utility>
+
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
 #include <brood/platform/fork_local_fd.hpp>
 #include <brood/platform/program.hpp>
+#include <brood/platform/service_thread.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 #include <brood/process/launch.hpp>
+#include <brood/process/log_output.hpp>
 
 namespace brood::detail {
 
 Launched launch_by_fork(Family& family, Tag tag, std::span<const int> descriptors) {
-  if (const int threads = thread_count(); threads > 1) {
+  if (ServiceThread::here())
+    throw StartError("fork is refused: a thread of the library may not fork");
+  const LogOutput::Pause no_thread_of_the_log;
+  if (const int threads = thread_count() - ServiceThread::count(); threads > 1) {
     throw StartError(fmt::format(
         "fork is refused: this process has {} threads, and a copy would have one, with the locks "
         "of the others locked for ever; use StartMethod::forkserver or StartMethod::spawn",
@@ -22,12 +30,15 @@ Launched launch_by_fork(Family& family, Tag tag, std::span<const int> descriptor
   // The child has copies of this process's handles: it holds what they refer to from the start.
   family.handles().prepare_fork(tag);
   int pid = 0;
+  std::optional<ServicePause> pause(std::in_place);
   try {
     pid = fork_process();
   } catch (...) {
     family.handles().forked();
     throw;
   }
+  if (pid == 0) pause->in_child();
+  pause.reset();
   place.reset();
   if (pid == 0) {
     // Or the other ends of the parent's connections would not see that the parent closes its own.

@@ -15,17 +15,24 @@
 
 namespace brood::detail {
 
-/// The family's authkey, in shared memory: read without a lock, replaced by one instruction.
+/// A few bytes in shared memory, at most `kMost`: read without a lock, replaced by one instruction.
 ///
 /// Two places; the word says which one counts, whether somebody writes to the other, and who. A
-/// writer that dies leaves the old key and its tag, which the next writer replaces by its own. Who
-/// is killed before the commit has changed nothing; see docs/design/connections.md.
-class AuthKeyCell {
+/// writer that dies leaves the old bytes and its tag, which the next writer replaces by its own.
+/// Who is killed before the commit has changed nothing; see docs/design/connections.md.
+template <std::size_t kMost>
+class ReplacedBytes {
  public:
-  static constexpr std::size_t kMostBytes = 256;
+  static constexpr std::size_t kMostBytes = kMost;
+  static_assert(kMost % sizeof(std::uint64_t) == 0);
 
   /// Before anybody else can see it.
   void begin(std::span<const std::byte> key) { put(places_[0], as_text(key)); }
+
+  /// Another number for each that was written: what read() gives afterwards is at least as new.
+  [[nodiscard]] std::uint64_t generation() const {
+    return Word::from_bits(word_.load()).generation();
+  }
 
   [[nodiscard]] std::string read() const {
     for (;;) {
@@ -94,6 +101,9 @@ class AuthKeyCell {
   std::atomic<std::uint64_t> word_;
   std::array<Place, 2> places_;
 };
+
+/// The family's authkey.
+using AuthKeyCell = ReplacedBytes<256>;
 static_assert(sizeof(AuthKeyCell) == 8 + 2 * (8 + AuthKeyCell::kMostBytes));
 
 }  // namespace brood::detail

@@ -1,0 +1,91 @@
+// A family as it is at one moment, read from its memory while it goes on.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <brood/memory/heap.hpp>
+#include <brood/memory/segment.hpp>
+
+#include "system_view.hpp"
+
+namespace brood::top {
+
+/// A thread that sleeps on something of the family's.
+struct Wait {
+  detail::Tag who;
+  detail::Tag process;
+  std::uint64_t at = 0;  // the word's offset
+  double seconds = 0;
+  std::optional<std::size_t> object = {};  // index in Snapshot::objects
+  std::optional<detail::Tag> end_of = {};  // it waits for the end of that process
+};
+
+struct ProcessView {
+  detail::Tag tag;
+  int pid = 0;
+  std::string name;
+  std::string role;    // root, process, worker, watchdog
+  std::string method;  // forkserver, fork, spawn; empty: it was not started
+  std::string state;   // starting, live, dead (not yet cleaned up after), ended
+  detail::Tag parent;
+  std::optional<SystemView> system = {};
+  double cpu_percent = 0;  // since the snapshot before
+  std::uint64_t shared_bytes = 0;
+};
+
+/// A shared object.
+struct ObjectView {
+  std::uint32_t index = 0;
+  std::string kind;
+  std::uint64_t bytes = 0;
+  std::size_t holders = 0;  // processes that have a handle
+  std::uint64_t payload_begin = 0;
+  std::uint64_t payload_end = 0;
+  std::vector<std::size_t> waits = {};  // indices in Snapshot::waits
+
+  // Of what can be locked.
+  bool lockable = false;
+  detail::Tag owner = {};
+  bool owner_died = false;
+  // Of a shared lock: how many share it. Of a semaphore: free permits, and how many there may be.
+  std::optional<std::uint64_t> readers = {};
+  std::optional<std::uint64_t> permits = {};
+  std::optional<std::uint64_t> capacity = {};
+  // Of an event.
+  std::optional<bool> set = {};
+  // Of a queue.
+  std::optional<std::uint64_t> depth = {};
+  std::uint64_t maxsize = 0;
+  bool closed = false;
+  bool is_log = false;
+};
+
+struct Snapshot {
+  double at = 0;  // steady clock, seconds
+  int root_pid = 0;
+  std::vector<ProcessView> processes;
+  std::vector<ObjectView> objects;
+  std::vector<Wait> waits;
+  detail::MemoryUse memory;
+  std::uint32_t log_level = 0;
+  std::uint64_t log_lost = 0;
+  std::optional<std::size_t> most_waited_for = {};       // in objects
+  std::vector<std::vector<detail::Tag>> deadlocks = {};  // each waits for the next, the last for
+                                                         // the first
+
+  [[nodiscard]] const ProcessView* find(detail::Tag process) const;
+  [[nodiscard]] const Wait* wait_of(detail::Tag who) const;
+};
+
+/// `before`: the one before, for the load. Bytes are taken as they are found: numbers may be some
+/// moments apart, and damaged memory may be anything, a crash too.
+Snapshot take_snapshot(detail::Segment& family, const Snapshot* before);
+
+/// The part of it that is about objects.
+std::vector<ObjectView> look_at_objects(detail::Segment& family);
+
+}  // namespace brood::top

@@ -1,0 +1,199 @@
+// Workers that come and go while the pool works: recycled, idle, more of them, fewer of them.
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <brood/bind.hpp>
+#include <brood/value.hpp>
+
+#include "pool_test_support.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace brood::testing;
+using brood::ArgumentError;
+using brood::Future;
+using brood::Pool;
+using brood::PoolClosed;
+using brood::StateError;
+using brood::Value;
+
+class PoolWorkersTest : public PoolTest {};
+BROOD_UNDER_EVERY_START_METHOD(PoolWorkersTest);
+
+int my_pid(int) { return ::getpid(); }
+
+/// How many items each process computed.
+std::vector<long> items_by_process(const std::vector<int>& pids) {
+  std::vector<long> counts;
+  for (const int pid : std::set<int>(pids.begin(), pids.end())) {
+    counts.push_back(std::count(pids.begin(), pids.end(), pid));
+  }
+  return counts;
+}
+
+TEST_P(PoolWorkersTest, AWorkerIsReplacedAfterSoManyItems) {
+  for (const int workers : {1, 2, 5}) {
+    for (const std::size_t chunk : {1, 16}) {
+      SCOPED_TRACE("workers " + std::to_string(workers) + ", chunk " + std::to_string(chunk));
+      Pool pool({.workers = workers, .max_tasks_per_worker = 5});
+      for (const long items :
+           items_by_process(pool.with({.chunk = chunk}).map(my_pid, first_integers(42)))) {
+        EXPECT_LE(items, 5);
+      }
+      EXPECT_EQ(pool.counts().crashed, 0U);
+      EXPECT_GE(pool.counts().recycled, 42U / 5 - static_cast<unsigned>(workers));
+    }
+  }
+}
+
+TEST_P(PoolWorkersTest, OneItemAWorkerIsTheStrictestIsolation) {
+  Pool pool({.workers = 2, .max_tasks_per_worker = 1});
+  std::vector<Future<int>> futures;
+  for (int i = 0; i < 10; ++i) futures.push_back(pool.submit(my_pid, i));
+  std::set<int> pids;
+  for (Future<int>& future : futures) pids.insert(future.get());
+  EXPECT_EQ(pids.size(), 10U);
+  EXPECT_EQ(pool.counts().crashed, 0U);
+}
+
+TEST_P(PoolWorkersTest, AWorkerThatGrowsIsReplaced) {
+  if (kAddressSanitizer) GTEST_SKIP() << "AddressSanitizer has a memory management of its own";
+  Pool pool({.workers = 1, .max_worker_growth = 32U << 20U});
+  const auto leak = [](int n) {
+    auto* lost = new std::vector<char>(8U << 20U, 'x');
+    return lost->size() > 0 ? ::getpid() : n;
+  };
+  const std::vector<long> counts =
+      items_by_process(pool.with({.chunk = 1}).map(leak, first_integers(20)));
+  EXPECT_GE(counts.size(), 3U);
+  // A copy of this process has room left over in what it inherited.
+  for (const long items : counts) EXPECT_LE(items, 10);
+  EXPECT_EQ(pool.counts().crashed, 0U);
+}
+
+TEST_P(PoolWorkersTest, AnOldWorkerIsReplaced) {
+  Pool pool({.workers = 1, .max_worker_age = 20ms});
+  std::set<int> pids;
+  EXPECT_TRUE(eventually([&] {
+    pids.insert(pool.apply(my_pid, 0));
+    return pids.size() >= 3;
+  }));
+  EXPECT_EQ(pool.counts().crashed, 0U);
+}
+
+TEST_P(PoolWorkersTest, IdleWorkersEndAndComeBack) {
+  Pool pool({.workers = 2, .idle_timeout = 30ms});
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(pool.with({.chunk = 1}).map([](int n) { return 2 * n; }, std::vector{1, 2}),
+              (std::vector{2, 4}));
+    EXPECT_EQ(pool.apply([](int n) { return 2 * n; }, 4), 8);
+    EXPECT_TRUE(eventually([&] { return pool.worker_pids().empty(); }));
+  }
+  // Nobody waits for this one.
+  Future<int> alone = pool.submit(my_pid, 1);
+  EXPECT_TRUE(eventually([&] { return alone.ready(); }));
+  EXPECT_EQ(pool.counts().crashed, 0U);
+}
+
+TEST_P(PoolWorkersTest, TheFinalizerRunsAtAnOrderlyEndOnly) {
+  const std::string ends = dir_.file("ends");
+  {
+    Pool pool({.workers = 2, .finalizer = brood::bind(give_sign, ends)});
+    pool.map(my_pid, first_integers(10));
+    pool.close();
+    pool.join();
+    EXPECT_EQ(read_file(ends), "..");
+  }
+  {
+    Pool pool({.workers = 2, .finalizer = brood::bind(give_sign, ends)});
+    pool.map(my_pid, first_integers(10));
+    pool.terminate();
+    EXPECT_EQ(read_file(ends), "..");
+  }
+  {
+    Pool pool({.workers = 1, .finalizer = brood::bind(give_sign, ends), .max_tasks_per_worker = 1});
+    pool.with({.chunk = 1}).map(my_pid, first_integers(3));
+    EXPECT_TRUE(eventually([&] { return read_file(ends) == "....."; })) << read_file(ends);
+  }
+}
+
+TEST_P(PoolWorkersTest, MoreAndFewerWorkersWhileTheyWork) {
+  Pool pool({.workers = 1, .max_workers = 4});
+  Value<int> done(0);
+  const auto work = [](Value<int> count, int n) {
+    std::this_thread::sleep_for(200us);
+    count.fetch_add(1);
+    return n;
+  };
+  // From this thread, which alone may make copies of the process.
+  std::vector<Future<int>> futures;
+  for (int i = 0; i < 2000; ++i) futures.push_back(pool.submit(work, done, i));
+  for (const int workers : {4, 2, 3, 1, 4}) {
+    const int before = done.get();
+    pool.resize(workers);
+    EXPECT_EQ(pool.workers(), workers);
+    EXPECT_TRUE(eventually([&] {
+      futures.back().wait(0ms);  // copies of this process are made in its calls only
+      return pool.worker_pids().size() == static_cast<std::size_t>(workers);
+    })) << pool.worker_pids().size()
+        << " of " << workers;
+    EXPECT_TRUE(eventually([&] { return done.get() >= std::min(before + 20, 2000); }));
+  }
+  for (int i = 0; i < 2000; ++i) EXPECT_EQ(futures[static_cast<std::size_t>(i)].get(), i);
+  EXPECT_EQ(done.get(), 2000);
+  EXPECT_EQ(pool.counts().crashed, 0U);
+  EXPECT_THROW(pool.resize(5), ArgumentError);
+  EXPECT_THROW(pool.resize(0), ArgumentError);
+  EXPECT_THROW(pool.resize(-1), ArgumentError);
+  pool.close();
+  EXPECT_THROW(pool.resize(2), PoolClosed);
+}
+
+TEST_P(PoolWorkersTest, RecycledAndKilledAndResizedAtOnceLoseNothing) {
+  Pool pool({.workers = 2, .max_tasks_per_worker = 7, .max_workers = 3});
+  const auto again = pool.with({.retries = 100});
+  std::vector<Future<int>> futures;
+  for (int i = 0; i < 3000; ++i) futures.push_back(again.submit([](int n) { return n; }, i));
+  for (int round = 0; round < 20; ++round) {
+    pool.resize(1 + round % 3);
+    for (const int pid : pool.worker_pids()) {
+      if (pid > 0 && round % 2 == 0) ::kill(pid, SIGKILL);
+    }
+    std::this_thread::sleep_for(1ms);
+  }
+  for (int i = 0; i < 3000; ++i) EXPECT_EQ(futures[static_cast<std::size_t>(i)].get(), i);
+}
+
+TEST_P(PoolWorkersTest, AMapGoesOnWhileThePoolIsResized) {
+  if (GetParam() == brood::StartMethod::fork) GTEST_SKIP() << "two threads: fork is refused";
+  Pool pool({.workers = 1, .max_workers = 3});
+  std::vector<int> results;
+  const auto work = [](int n) {
+    std::this_thread::sleep_for(20us);
+    return n;
+  };
+  std::jthread mapper([&] { results = pool.with({.chunk = 4}).map(work, first_integers(5000)); });
+  for (int round = 0; round < 20; ++round) {
+    pool.resize(1 + round % 3);
+    std::this_thread::sleep_for(1ms);
+  }
+  mapper.join();
+  EXPECT_EQ(results, first_integers(5000));
+  EXPECT_EQ(pool.counts().crashed, 0U);
+}
+
+TEST(PoolOptions, LimitsOfWorkersThatCannotBeAreRefused) {
+  EXPECT_THROW(Pool({.workers = 1, .max_worker_age = -1s}), ArgumentError);
+  EXPECT_THROW(Pool({.workers = 1, .idle_timeout = -1s}), ArgumentError);
+  EXPECT_THROW(Pool({.workers = 1, .max_workers = 1000}), ArgumentError);
+  EXPECT_THROW(Pool({.workers = 0}).resize(1), StateError);
+}
+
+}  // namespace
