@@ -119,7 +119,15 @@ bool TlsTransport::await_message(Lock& lock, Deadline deadline) {
 /// Takes what there is, or waits until there is something. False at the deadline.
 bool TlsTransport::pull(Lock& lock, Deadline deadline) {
   received_.resize(kReceiveBytes);
-  const std::optional<std::size_t> got = receive_some(socket_.get(), received_);
+  std::optional<std::size_t> got;
+  if (deadline.is_never()) {
+    // One system call instead of three where nothing is there yet. This thread alone receives.
+    lock.unlock();
+    got = await_some(socket_.get(), received_);
+    lock.lock();
+  } else {
+    got = receive_some(socket_.get(), received_);
+  }
   if (!got) {
     lock.unlock();
     const bool readable = wait_readable(socket_.get(), deadline);

@@ -9,10 +9,10 @@
 #include <fmt/format.h>
 
 #include <brood/channel/exception_data.hpp>
-#include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
 #include <brood/manager/managed.hpp>
 #include <brood/manager/server.hpp>
+#include <brood/manager/spin_habit.hpp>
 #include <brood/platform/signal_name.hpp>
 #include <brood/process/family.hpp>
 
@@ -21,15 +21,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// How long a caller looks before it sleeps; as long as falling asleep and being woken take.
-constexpr auto kSpin = 10us;
 /// How long whoever must say how the server ended may take.
 constexpr auto kPatience = 200ms;
-
-bool spins() {
-  static const bool several = cpu_count() > 1;
-  return several;
-}
 
 /// The clients of this process. Never destroyed: proxies may outlive main.
 struct Clients {
@@ -279,7 +272,8 @@ void LocalCall::look_for_the_end() {
 bool LocalCall::wait(Deadline deadline) {
   require_here();
   const std::uint32_t called = CallWord{.state = CallState::called, .tag = owner_}.pack();
-  if (spins() && !deadline.is_now()) spin_while(slot_->word, called, kSpin);
+  static thread_local SpinHabit habit;
+  if (!deadline.is_now()) habit.spin_while(slot_->word, called);
   if (state() == CallState::answered) return true;
   const Tag server = client_->server();
   for (;;) {

@@ -11,10 +11,10 @@
 
 #include <brood/channel/codec.hpp>
 #include <brood/channel/exception_data.hpp>
-#include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
 #include <brood/manager/remote_server.hpp>
 #include <brood/manager/slot_sink.hpp>
+#include <brood/manager/spin_habit.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/process/child.hpp>
 
@@ -22,9 +22,6 @@ namespace brood::detail {
 namespace {
 
 using namespace std::chrono_literals;
-
-/// How long a thread looks for the next call before it sleeps; see the caller's.
-constexpr auto kSpin = 10us;
 
 std::atomic<Server*>& this_server() {
   static std::atomic<Server*> server{nullptr};
@@ -68,7 +65,7 @@ class Server::SlotServer final : public CallGiver {
       const CallWord word = CallWord::unpack(seen);
       if (word.servers_turn()) {
         serve(word);
-        if (spins_) spin_while(slot_.word, slot_.word.load(), kSpin);
+        habit_.spin_while(slot_.word, slot_.word.load());
         continue;
       }
       if (word.state != CallState::answered) let_go();
@@ -185,7 +182,7 @@ class Server::SlotServer final : public CallGiver {
 
   Server& server_;
   CallSlot& slot_;
-  const bool spins_ = cpu_count() > 1;
+  SpinHabit habit_;
   std::vector<std::byte> request_;
   Block block_;               // of the last reply
   std::vector<Handle> kept_;  // what it names

@@ -29,17 +29,25 @@ bool is_end(int error) {
   }
 }
 
-}  // namespace
-
-std::optional<std::size_t> receive_some(int socket, std::span<std::byte> to) {
+std::optional<std::size_t> receive(int socket, std::span<std::byte> to, int flags) {
   for (;;) {
-    const ssize_t got = ::recv(socket, to.data(), to.size(), MSG_DONTWAIT);
+    const ssize_t got = ::recv(socket, to.data(), to.size(), flags);
     if (got >= 0) return static_cast<std::size_t>(got);
     if (errno == EINTR) continue;
     if (errno == EAGAIN) return std::nullopt;
     if (is_end(errno)) return 0;
     throw SystemError("recv", "", errno);
   }
+}
+
+}  // namespace
+
+std::optional<std::size_t> receive_some(int socket, std::span<std::byte> to) {
+  return receive(socket, to, MSG_DONTWAIT);
+}
+
+std::optional<std::size_t> await_some(int socket, std::span<std::byte> to) {
+  return receive(socket, to, 0);
 }
 
 std::optional<std::size_t> send_some(int socket, std::span<const std::byte> from) {

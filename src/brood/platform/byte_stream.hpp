@@ -6,11 +6,15 @@
 
 namespace brood::detail {
 
-// Bytes over a stream socket. None of these waits or raises SIGPIPE; signals are waited over.
+// Bytes over a stream socket. None of these raises SIGPIPE, and none waits but where it says so;
+// signals are waited over.
 
 /// How many bytes were received; 0 at the end, for whatever reason there is one; nullopt if there
 /// is nothing now. Throws SystemError.
 std::optional<std::size_t> receive_some(int socket, std::span<std::byte> to);
+
+/// The same, and waits until there is something; not nullopt, unless the socket does not block.
+std::optional<std::size_t> await_some(int socket, std::span<std::byte> to);
 
 /// How many bytes the kernel took; 0 if none now; nullopt if nobody will receive them any more.
 /// Throws SystemError.
