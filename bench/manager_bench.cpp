@@ -95,12 +95,14 @@ int main(int argc, char** argv) {
   };
   add("call", [&](benchmark::State& state) { call(state, number); });
   add("futex_ping_pong", [&](benchmark::State& state) { futex_ping_pong(state, peer); });
-  benchmark::RegisterBenchmark("call_asleep", [&](benchmark::State& state) {
-    call_after_a_pause(state, number);
-  })->UseManualTime()->Iterations(bench::scaled(2000));
-  benchmark::RegisterBenchmark("futex_asleep", [&](benchmark::State& state) {
-    futex_after_a_pause(state, peer);
-  })->UseManualTime()->Iterations(bench::scaled(2000));
+  benchmark::RegisterBenchmark("call_asleep",
+                               [&](benchmark::State& state) { call_after_a_pause(state, number); })
+      ->UseManualTime()
+      ->Iterations(bench::scaled(2000));
+  benchmark::RegisterBenchmark("futex_asleep",
+                               [&](benchmark::State& state) { futex_after_a_pause(state, peer); })
+      ->UseManualTime()
+      ->Iterations(bench::scaled(2000));
   add("batch_of_100", [&](benchmark::State& state) { batch_of_100(state, number); });
   add("remote_call", [&](benchmark::State& state) { remote_call(state, remote); });
   using bench::Judged;

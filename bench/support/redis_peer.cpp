@@ -14,7 +14,7 @@
 namespace bench {
 
 bool RedisPeer::start() {
-  std::array<char, 32> name{"/tmp/brood-redis-XXXXXX"};
+  std::array<char, 32> name{"/tmp/redis-XXXXXX"};
   if (::mkdtemp(name.data()) == nullptr) {
     why_not_ = "no folder for redis-server";
     return false;

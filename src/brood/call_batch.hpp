@@ -25,7 +25,8 @@ namespace brood {
 template <class R>
 class BatchResult {
  public:
-  /// Returns what the method returned, or throws what it threw. StateError before the batch has run.
+  /// Returns what the method returned, or throws what it threw. StateError before the batch has
+  /// run.
   [[nodiscard]] R get() const {
     detail::ByteSource source(batch_->result(index_));
     if constexpr (!std::is_void_v<R>) return detail::decode<R>(source);
@@ -69,18 +70,19 @@ class CallBatch {
     Call::check();
     using R = typename Call::Result;
     if constexpr (!std::is_void_v<R>) detail::require_sendable<R>();
-    static_assert(std::is_same_v<R, typename Self::template Result<R>>,
-                  "a proxy cannot be the result of a call in a batch over a connection: use call()");
+    static_assert(
+        std::is_same_v<R, typename Self::template Result<R>>,
+        "a proxy cannot be the result of a call in a batch over a connection: use call()");
     const Self& self = proxy.self();
     const typename Call::Arguments arguments(std::forward<Args>(args)...);
     detail::VectorSink sink;
     detail::encode(sink, arguments);
-    calls_->add(self.server_key(), [self](detail::FunctionId id) { return self.begin_apart(id); },
-                {.function = detail::thunk_id<
-                     &detail::run_method<Method, T, typename Call::Arguments, R>,
-                     detail::ThunkKind::call>(),
-                 .object = self.number()},
-                sink);
+    calls_->add(
+        self.server_key(), [self](detail::FunctionId id) { return self.begin_apart(id); },
+        {.function = detail::thunk_id<&detail::run_method<Method, T, typename Call::Arguments, R>,
+                                      detail::ThunkKind::call>(),
+         .object = self.number()},
+        sink);
     return BatchResult<R>(calls_, calls_->size() - 1);
   }
 

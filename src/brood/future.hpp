@@ -24,8 +24,8 @@ struct FutureAccess {
 };
 }  // namespace detail
 
-/// The result of a task that was submitted to a pool, or of a call that a manager's server was asked
-/// for, when it will be there.
+/// The result of a task that was submitted to a pool, or of a call that a manager's server was
+/// asked for, when it will be there.
 ///
 ///     brood::Future<bool> f = pool.submit(is_prime, 10'000'019);
 ///     if (f.wait(1s)) std::printf("%d\n", f.get());
@@ -33,9 +33,9 @@ struct FutureAccess {
 /// As std::future: get() once, then it is not valid() any more; move-only; used by one thread at a
 /// time. The result lies in the family's shared memory until get() decodes it, in the thread that
 /// asks. If the worker dies, get() throws WorkerCrashed; if the pool is terminated, TaskCancelled;
-/// of a manager ManagerLost and ManagerClosed. It outlives the pool. In a forked copy of its process
-/// it is inert. Memory ordering: what the task did is visible after get() or wait() returned.
-/// Destroying it does not wait nor cancel the task.
+/// of a manager ManagerLost and ManagerClosed. It outlives the pool. In a forked copy of its
+/// process it is inert. Memory ordering: what the task did is visible after get() or wait()
+/// returned. Destroying it does not wait nor cancel the task.
 template <class R>
 class [[nodiscard]] Future {
  public:

@@ -27,8 +27,8 @@ struct ManagerOptions {
   std::string name = {};
   /// How the server is started; get_start_method() if not given.
   std::optional<StartMethod> start_method = {};
-  /// What running methods get to end when the manager is shut down, before the server is terminated;
-  /// the same again before it is killed.
+  /// What running methods get to end when the manager is shut down, before the server is
+  /// terminated; the same again before it is killed.
   std::chrono::nanoseconds shutdown_timeout = std::chrono::seconds(1);
 };
 
@@ -65,8 +65,8 @@ class ManagerCore {
 ///     p.join();
 ///     std::printf("%ld\n", account.call<&Account::balance>());
 ///
-/// It also makes dictionaries, lists, queues, locks ..., by the names that Python's managers have for
-/// them; they need no server (see SharedTypes).
+/// It also makes dictionaries, lists, queues, locks ..., by the names that Python's managers have
+/// for them; they need no server (see SharedTypes).
 ///
 /// The server is a child of this process. It ignores SIGINT, which is the program's to handle, and
 /// ends with the manager, with the process that made it, and with the family, whatever becomes of
@@ -99,8 +99,8 @@ class Manager : public detail::SharedTypes {
         detail::add_here(detail::make_managed_object<T>(std::forward<Args>(args)...)));
   }
 
-  /// Gives an object a name, by which get() finds it, also from elsewhere (see serve()). It lives on
-  /// without proxies until the name is taken away, or given to another.
+  /// Gives an object a name, by which get() finds it, also from elsewhere (see serve()). It lives
+  /// on without proxies until the name is taken away, or given to another.
   template <class T>
   void publish(const std::string& name, const Proxy<T>& object) const {
     publish(name, object.handle_, detail::label_of<T>());
@@ -119,9 +119,10 @@ class Manager : public detail::SharedTypes {
   }
 
   /// From now on the server listens there too, for who connects() with the same key; see
-  /// ListenOptions for who is let in: without a key, at a TCP address who has the family's, at a Unix
-  /// address whoever is of the same user. Returns where to connect: the real port, an absolute path.
-  /// Whoever is let in may call anything that the program has thunks of. Throws what a Listener does.
+  /// ListenOptions for who is let in: without a key, at a TCP address who has the family's, at a
+  /// Unix address whoever is of the same user. Returns where to connect: the real port, an absolute
+  /// path. Whoever is let in may call anything that the program has thunks of. Throws what a
+  /// Listener does.
   Address serve(const Address& address, const std::optional<std::string>& authkey = {}) const;
   /// Connects to a manager that serves there, of this family or not, as long as the program is of
   /// the same build. Throws what connect() does.

@@ -35,17 +35,17 @@ struct ProxyAccess {
 ///
 ///     std::shared_ptr<PendingCall> begin(FunctionId) const;   // to wait for later
 ///     std::shared_ptr<PendingCall> begin_apart(FunctionId) const;   // the same, of no object
-///     template <class R, class Use> auto with_call(FunctionId, Use) const;  // Use(PendingCall&), now
-///     template <class R> using Result;                        // what a result R is to the caller
-///     template <class R> Result<R> take(PendingCall&, Deadline) const;
-///     std::uint64_t number() const;                           // of the object
-///     const void* server_key() const;                         // the same for objects of one server
+///     template <class R, class Use> auto with_call(FunctionId, Use) const;  // Use(PendingCall&),
+///     now template <class R> using Result;                        // what a result R is to the
+///     caller template <class R> Result<R> take(PendingCall&, Deadline) const; std::uint64_t
+///     number() const;                           // of the object const void* server_key() const;
+///     // the same for objects of one server
 template <class Self, class T>
 class ProxyCalls {
  public:
   /// Calls a member function of T or of a base, with arguments that convert to its parameters'
-  /// types, or any function (a lambda without captures, too) whose first parameter is a T&; or reads
-  /// a data member. Returns what it returns, of a reference a copy; throws what it throws.
+  /// types, or any function (a lambda without captures, too) whose first parameter is a T&; or
+  /// reads a data member. Returns what it returns, of a reference a copy; throws what it throws.
   template <auto Method, class... Args>
   auto call(Args&&... args) const {
     return call_until<Method>(Deadline::never(), std::forward<Args>(args)...);
@@ -107,8 +107,7 @@ class ProxyCalls {
     static_assert(!std::is_void_v<R>, "this method returns nothing that there could be a proxy of");
     const typename Call::Arguments arguments(std::forward<Args>(args)...);
     return self().template with_call<Proxy<R>>(
-        thunk_id<&run_method_for_proxy<Method, T, typename Call::Arguments, R>,
-                 ThunkKind::call>(),
+        thunk_id<&run_method_for_proxy<Method, T, typename Call::Arguments, R>, ThunkKind::call>(),
         [&](PendingCall& call) {
           encode(call.arguments(), arguments);
           call.send();
@@ -151,17 +150,17 @@ class ProxyCalls {
 /// method, out of methods too. The object lives until the last proxy of it is gone, in whichever
 /// process, also when that was killed; then it is destroyed in the server, soon.
 ///
-/// Who may use it at once: any threads of any processes of the family; a proxy object belongs to one
-/// thread at a time, as std::shared_ptr. Calls of one object run one after the other, unless
+/// Who may use it at once: any threads of any processes of the family; a proxy object belongs to
+/// one thread at a time, as std::shared_ptr. Calls of one object run one after the other, unless
 /// concurrent_calls<T>; those of different objects beside each other, whoever blocks.
 /// Where its bytes live: the object in the server's private memory; arguments and results cross as
-/// values do, through shared memory. When a caller dies, its call is done or not, once, and it leaves
-/// nothing held. When the server dies, all calls throw ManagerLost, at once. Across fork: the child
-/// has its parent's proxies. Memory ordering: what was done before a call is visible to the method,
-/// what it did is visible after the call, and to the object's next call.
-/// Errors: what the method throws, as its own type where that is known (see register_exception.hpp);
-/// ManagerLost; ManagerClosed after the manager's end; SharedMemoryFull; TimeoutError where there is
-/// a deadline; StateError for a proxy that was moved from.
+/// values do, through shared memory. When a caller dies, its call is done or not, once, and it
+/// leaves nothing held. When the server dies, all calls throw ManagerLost, at once. Across fork:
+/// the child has its parent's proxies. Memory ordering: what was done before a call is visible to
+/// the method, what it did is visible after the call, and to the object's next call. Errors: what
+/// the method throws, as its own type where that is known (see register_exception.hpp);
+/// ManagerLost; ManagerClosed after the manager's end; SharedMemoryFull; TimeoutError where there
+/// is a deadline; StateError for a proxy that was moved from.
 template <class T>
 class Proxy : public detail::ProxyCalls<Proxy<T>, T> {
  public:

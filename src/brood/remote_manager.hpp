@@ -26,14 +26,14 @@ class RemoteManager;
 ///     brood::RemoteProxy<Account> account = remote.get<Account>("savings");
 ///     account.call<&Account::deposit>(50);
 ///
-/// It is used as a Proxy is, with the same calls and errors, and means an object that lives as long:
-/// until its last proxy is gone there and here, or this process, or the connection. But it is this
-/// process's: it does not travel, and shared objects (locks, queues, proxies) do not travel through
-/// it. Any threads may use copies at once: each call has a connection of its own meanwhile. In a
-/// child made by StartMethod::fork it throws StateError. Memory ordering: as Proxy's. A call that is
-/// given up (a timeout, a Future that is destroyed) may be done or not.
-/// Errors: those of Proxy; ManagerLost also when the network or the other machine fails;
-/// UnknownFunction when the server runs another build of the program, which the text says.
+/// It is used as a Proxy is, with the same calls and errors, and means an object that lives as
+/// long: until its last proxy is gone there and here, or this process, or the connection. But it is
+/// this process's: it does not travel, and shared objects (locks, queues, proxies) do not travel
+/// through it. Any threads may use copies at once: each call has a connection of its own meanwhile.
+/// In a child made by StartMethod::fork it throws StateError. Memory ordering: as Proxy's. A call
+/// that is given up (a timeout, a Future that is destroyed) may be done or not. Errors: those of
+/// Proxy; ManagerLost also when the network or the other machine fails; UnknownFunction when the
+/// server runs another build of the program, which the text says.
 template <class T>
 class RemoteProxy : public detail::ProxyCalls<RemoteProxy<T>, T> {
  public:
@@ -94,14 +94,14 @@ class RemoteProxy : public detail::ProxyCalls<RemoteProxy<T>, T> {
 /// A connection to a manager that serves: see Manager::serve() and Manager::connect().
 ///
 ///     auto remote = brood::Manager::connect(address, key);
-///     auto account = remote.get<Account>("savings");      // by the name that it was published with
-///     auto other = remote.make<Account>(0);               // a new one, there
+///     auto account = remote.get<Account>("savings");      // by the name that it was published
+///     with auto other = remote.make<Account>(0);               // a new one, there
 ///
 /// A handle: copies are the same connection, which ends with the last of them and of the proxies
 /// that came from it; then the server lets go of what they held, as it does when this process dies.
 /// Any thread may use it. In a child made by StartMethod::fork it throws StateError.
-/// Errors: see RemoteProxy; of get() ArgumentError if there is no such name, TypeMismatch if it is of
-/// another type; ManagerClosed after close().
+/// Errors: see RemoteProxy; of get() ArgumentError if there is no such name, TypeMismatch if it is
+/// of another type; ManagerClosed after close().
 class RemoteManager {
  public:
   template <class T, class... Args>

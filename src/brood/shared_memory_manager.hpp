@@ -28,8 +28,8 @@ namespace brood {
 /// It needs no process of its own: when the one that made it dies, however, the family's watchdog
 /// takes the names away. Who has attached keeps the memory. Who may use it: any threads of the
 /// process that made it (but destruction by one); in a forked child it is inert: calls throw
-/// StateError, and its destructor takes nothing away. Its bytes are this process's; for the rest see
-/// SharedMemory and ShareableList. Errors: theirs; StateError after shutdown().
+/// StateError, and its destructor takes nothing away. Its bytes are this process's; for the rest
+/// see SharedMemory and ShareableList. Errors: theirs; StateError after shutdown().
 class SharedMemoryManager {
  public:
   SharedMemoryManager();
@@ -46,8 +46,7 @@ class SharedMemoryManager {
   template <std::ranges::input_range Range>
   ShareableList shareable_list(Range&& range, const std::string& name = {}) {
     require_open();
-    ShareableList list(std::forward<Range>(range),
-                       {.name = name, .lifetime = Lifetime::object});
+    ShareableList list(std::forward<Range>(range), {.name = name, .lifetime = Lifetime::object});
     add(list.memory());
     return list;
   }

@@ -407,7 +407,8 @@ TEST_P(Managers, ABatchIsOneRoundTripInOrder) {
   for (int i = 1; i <= 100; ++i) all.push_back(batch.call<&Account::deposit>(account, i));
   const auto fails = batch.call<&Account::withdraw>(account, 1'000'000);
   const auto balance = batch.call<&Account::balance>(other);
-  const auto made = batch.call<[](const Account&) { return Manager::make_here<Account>(9); }>(other);
+  const auto made =
+      batch.call<[](const Account&) { return Manager::make_here<Account>(9); }>(other);
   EXPECT_THROW(static_cast<void>(balance.get()), StateError);
   batch.run();
   long sum = 0;

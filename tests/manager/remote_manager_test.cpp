@@ -249,8 +249,8 @@ TEST_P(RemoteManagers, GarbageIsRefusedAndTheOthersGoOn) {
     EXPECT_EQ(begun.recv_bytes().size(), sizeof(detail::RemoteReply));  // welcome
     begun.send_bytes(bytes_of(detail::RemoteRequest{.object = 12345, .function = {1, 2}}));
     EXPECT_GT(begun.recv_bytes().size(), 10U);  // an error
-    begun.send_bytes(bytes_of(
-        detail::RemoteRequest{.object = 12345, .function = detail::get_function()}));
+    begun.send_bytes(
+        bytes_of(detail::RemoteRequest{.object = 12345, .function = detail::get_function()}));
     EXPECT_GT(begun.recv_bytes().size(), 10U);
     begun.send_bytes(bytes_of(detail::RemoteRequest{
         .kind = detail::RemoteRequest::Kind::drop, .object = 99, .function = {}}));
@@ -286,7 +286,8 @@ TEST_P(RemoteManagers, AnotherProgramIsToldThatItIsAnotherBuild) {
   Manager manager;
   manager.publish("ledger", manager.make<Ledger>());
   const Address address = manager.serve(Address::tcp("127.0.0.1", 0), kKey);
-  testing::Program stranger("manager_stranger", {.arguments = {std::to_string(address.port), kKey}});
+  testing::Program stranger("manager_stranger",
+                            {.arguments = {std::to_string(address.port), kKey}});
   EXPECT_EQ(stranger.wait(), 0) << stranger.describe();
   EXPECT_EQ(stranger.out().find("connected\nunknown function: "), 0U) << stranger.out();
   EXPECT_NE(stranger.out().find("another build"), std::string::npos) << stranger.out();

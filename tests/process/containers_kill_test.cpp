@@ -131,7 +131,8 @@ class ContainersKill : public ::testing::Test {
         check(it);
       }
       ASSERT_EQ(Footing::now(), before) << "killed after instruction " << first << " of " << all;
-      for (std::uint64_t second = first % (all / 2); second <= all; second += 1 + all / second_samples) {
+      for (std::uint64_t second = first % (all / 2); second <= all;
+           second += 1 + all / second_samples) {
         {
           auto it = make();
           {
@@ -307,11 +308,14 @@ TEST_F(ContainersKill, AllValues) {
 }
 
 TEST_F(ContainersKill, AValueOfASet) {
-  kill_twice<Set<std::string>>([] { return Set<std::string>{"a", text(3), "b"}; },
-                               [](Set<std::string>& set, int by) {
-                                 if (by != 2) set.insert(text(-by));
-                                 if (by != 1) set.erase(text(3));
-                               });
+  kill_twice<Set<std::string>>(
+      [] {
+        return Set<std::string>{"a", text(3), "b"};
+      },
+      [](Set<std::string>& set, int by) {
+        if (by != 2) set.insert(text(-by));
+        if (by != 1) set.erase(text(3));
+      });
 }
 TEST_F(ContainersKill, AnAttribute) {
   kill_twice<Namespace>(

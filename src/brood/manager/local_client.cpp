@@ -113,9 +113,9 @@ void LocalClient::throw_lost() {
     }
   }
   const std::optional<RecordWord> word = registry.word(tag);
-  const std::string who = word ? fmt::format("manager {} (pid {})", registry.name(tag),
-                                             registry.record(tag).pid.load())
-                               : std::string("the manager");
+  const std::string who =
+      word ? fmt::format("manager {} (pid {})", registry.name(tag), registry.record(tag).pid.load())
+           : std::string("the manager");
   if (!code || *code == 255) throw ManagerLost(who + " has died, and its objects with it");
   if (*code < 0) {
     throw ManagerLost(fmt::format("{} was killed by {}, and its objects are gone with it", who,
@@ -245,8 +245,7 @@ void LocalCall::send() {
   require_here();
   const Block& block = sink_->block();
   slot_->request_bytes = sink_->written();
-  slot_->request_at =
-      block.empty() ? 0 : client_->member().segment().offset_of(block.data);
+  slot_->request_at = block.empty() ? 0 : client_->member().segment().offset_of(block.data);
   sent_ = true;
   // The commit. SUBTLE: the word, then the look at the sleeper; the server says that it sleeps
   // before it looks at the word.

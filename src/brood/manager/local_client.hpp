@@ -17,8 +17,9 @@
 
 namespace brood::detail {
 
-/// A manager as a process of its family sees it: the way to its server. One per manager and process,
-/// shared by all of its proxies there; any thread may use it. In a forked child it begins anew.
+/// A manager as a process of its family sees it: the way to its server. One per manager and
+/// process, shared by all of its proxies there; any thread may use it. In a forked child it begins
+/// anew.
 class LocalClient : public std::enable_shared_from_this<LocalClient> {
  public:
   /// Of a board, a shared object of kind `manager`.
@@ -69,8 +70,8 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
   const Handle board_handle_;
   CallBoard* const board_;
   std::mutex mutex_;
-  Tag owner_;                             // guarded by mutex_, as all below: whose the slots are
-  std::vector<std::uint32_t> free_;       // slots that are open
+  Tag owner_;                        // guarded by mutex_, as all below: whose the slots are
+  std::vector<std::uint32_t> free_;  // slots that are open
   std::vector<Leftover> leftovers_;
   std::shared_ptr<LocalClient> lingers_;  // itself, while there are some
   std::shared_ptr<ChildProcess> process_;

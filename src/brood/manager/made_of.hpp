@@ -20,9 +20,10 @@ using made_of_t = std::tuple<given_t<Args>...>;
 /// Compiles if a T can be made in another process of Args; otherwise the compiler says why not.
 template <class T, class... Args>
 constexpr void require_makeable() {
-  static_assert(std::is_constructible_v<T, given_t<Args>...> ||
-                    requires { T{std::declval<given_t<Args>>()...}; },
-                "this class has no constructor that takes these arguments");
+  static_assert(
+      std::is_constructible_v<T, given_t<Args>...> || requires {
+        T{std::declval<given_t<Args>>()...};
+      }, "this class has no constructor that takes these arguments");
   require_sendable<made_of_t<Args...>>();
 }
 

@@ -27,8 +27,8 @@ TypeLabel label_of() {
   return {.name = std::string(name_of_type<T>()), .bytes = sizeof(T), .alignment = alignof(T)};
 }
 
-/// An object in the server, whose class is known to thunks only. Threads of the server use it; it is
-/// destroyed by whichever lets go last.
+/// An object in the server, whose class is known to thunks only. Threads of the server use it; it
+/// is destroyed by whichever lets go last.
 class Managed {
  public:
   using Destroy = void (*)(void*);
@@ -87,8 +87,8 @@ class ManagedTurn {
   std::unique_lock<std::recursive_mutex> lock_;
 };
 
-/// What a thunk of kind `call` sees: the object, if the call is of one, the arguments to decode, and
-/// where the result is encoded to.
+/// What a thunk of kind `call` sees: the object, if the call is of one, the arguments to decode,
+/// and where the result is encoded to.
 struct CallRun {
   Managed* object;
   const CallGiver* giver;

@@ -35,10 +35,9 @@ void encode_handle(ByteSink& sink, const Handle& handle, const Handle& board) {
 }
 
 Handle decode_managed(ByteSource& source, std::uint32_t type) {
-  return Handle::adopt(
-      decode<ObjectRef>(source),
-      {.kind = static_cast<std::uint32_t>(ObjectKind::managed), .contents = type},
-      sizeof(ManagedPayload));
+  return Handle::adopt(decode<ObjectRef>(source),
+                       {.kind = static_cast<std::uint32_t>(ObjectKind::managed), .contents = type},
+                       sizeof(ManagedPayload));
 }
 
 // What a manager asks its server for, beside the calls of objects.
@@ -49,12 +48,8 @@ void run_publish(CallRun& run) {
   const auto type = decode<std::uint32_t>(run.arguments);
   Server::here()->publish(name, decode_managed(run.arguments, type), std::move(label));
 }
-void run_unpublish(CallRun& run) {
-  Server::here()->unpublish(decode<std::string>(run.arguments));
-}
-void run_count(CallRun& run) {
-  encode(run.reply, std::uint64_t{Server::here()->count()});
-}
+void run_unpublish(CallRun& run) { Server::here()->unpublish(decode<std::string>(run.arguments)); }
+void run_count(CallRun& run) { encode(run.reply, std::uint64_t{Server::here()->count()}); }
 
 void run_serve(CallRun& run) {
   const auto address = decode<Address>(run.arguments);

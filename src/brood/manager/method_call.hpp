@@ -177,11 +177,9 @@ template <class T, class Arguments>
 void run_make(CallRun& run) {
   auto arguments = decode<Arguments>(run.arguments);
   reply_with_handle(
-      run, std::apply(
-               [](auto&... args) {
-                 return add_here(make_managed_object<T>(std::move(args)...));
-               },
-               arguments));
+      run,
+      std::apply([](auto&... args) { return add_here(make_managed_object<T>(std::move(args)...)); },
+                 arguments));
 }
 
 /// The thunk of a method whose result is to stay in the server.

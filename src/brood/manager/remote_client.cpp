@@ -35,8 +35,7 @@ Connection RemoteClient::open(bool begins) {
   encode(hello, RemoteHello{.session = session_, .begins = begins ? 1U : 0U});
   try {
     connection.send_bytes(hello.bytes());
-    const auto welcome =
-        ConnectionAccess::receive(connection, Deadline::after(options_.timeout));
+    const auto welcome = ConnectionAccess::receive(connection, Deadline::after(options_.timeout));
     if (!welcome) throw TimeoutError("who listens there did not say that it is a manager in time");
     ByteSource source(*welcome);
     static_cast<void>(decode<RemoteReply>(source));

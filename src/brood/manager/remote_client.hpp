@@ -17,8 +17,8 @@
 namespace brood::detail {
 
 /// A served manager as a stranger sees it: connections, of which each carries one call at a time.
-/// Shared by all proxies that came from it; any thread may use it. In a copy of the process (a fork)
-/// it refuses: the connections are the original's.
+/// Shared by all proxies that came from it; any thread may use it. In a copy of the process (a
+/// fork) it refuses: the connections are the original's.
 class RemoteClient : public std::enable_shared_from_this<RemoteClient> {
  public:
   /// Throws what connect() throws.
@@ -46,7 +46,7 @@ class RemoteClient : public std::enable_shared_from_this<RemoteClient> {
   const int pid_;
   SessionId session_{};
   std::mutex mutex_;
-  Connection first_;              // guarded by mutex_, as all below: while it lives, so does the session
+  Connection first_;  // guarded by mutex_, as all below: while it lives, so does the session
   std::vector<Connection> idle_;
   bool closed_ = false;
 };

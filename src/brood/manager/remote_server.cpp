@@ -75,7 +75,8 @@ class RemoteServer::Conversation {
     if (request.for_proxy == 0) {
       if (kept.empty()) return;
       throw StateError(
-          "the result has a shared object in it (a lock, a queue, a proxy ...), which means nothing "
+          "the result has a shared object in it (a lock, a queue, a proxy ...), which means "
+          "nothing "
           "at the other end of a connection; a proxy can be the result itself");
     }
     for (const Handle& handle : kept) {
@@ -142,7 +143,8 @@ void RemoteServer::accept_all(Listener& listener) {
         start(std::move(*connection));
       }
     } catch (const std::exception&) {
-      // NOTE: no descriptors, or no thread, are left for a moment: others must have them back first.
+      // NOTE: no descriptors, or no thread, are left for a moment: others must have them back
+      // first.
       if (wait_readable(fds.front(), Deadline::after(10ms))) return;
     }
   }
@@ -164,8 +166,7 @@ void RemoteServer::start(Connection connection) {
 void RemoteServer::converse(Peer& peer) {
   std::optional<RemoteHello> hello;
   try {
-    const auto message =
-        ConnectionAccess::receive(peer.connection, Deadline::after(kHelloTimeout));
+    const auto message = ConnectionAccess::receive(peer.connection, Deadline::after(kHelloTimeout));
     if (message) {
       ByteSource source(*message);
       hello = decode<RemoteHello>(source);

@@ -81,8 +81,7 @@ class Server::SlotServer final : public CallGiver {
       if (slot_.word.load(std::memory_order_seq_cst) == seen) {
         const FutexWord one{&slot_.word, seen};
         // A killed caller whose threads are not all gone yet is looked for soon.
-        const bool dying =
-            word.state != CallState::free && !member().registry().alive(word.tag);
+        const bool dying = word.state != CallState::free && !member().registry().alive(word.tag);
         member().sleep(glance, {&one, 1}, dying ? Deadline::after(1ms) : Deadline::never());
       }
       slot_.server_sleeps.store(0, std::memory_order_relaxed);  // one that stays costs a wake-up
@@ -131,8 +130,7 @@ class Server::SlotServer final : public CallGiver {
     } else {
       // SUBTLE: the block is the caller's, and given to others after its death. Copied first, then
       // looked whether the caller is over: if not, the copy is of the request.
-      const std::byte* data =
-          member().segment().checked(slot_.request_at, slot_.request_bytes);
+      const std::byte* data = member().segment().checked(slot_.request_at, slot_.request_bytes);
       request_.assign(data, data + slot_.request_bytes);
       if (member().registry().over(caller)) throw CallGivenUp();
       bytes = request_;
@@ -273,9 +271,9 @@ void Server::destroy_gone() {
 }
 
 Handle Server::add(std::unique_ptr<Managed> object) {
-  Handle handle = Handle::create({.kind = static_cast<std::uint32_t>(ObjectKind::managed),
-                                  .contents = object->type()},
-                                 sizeof(ManagedPayload));
+  Handle handle = Handle::create(
+      {.kind = static_cast<std::uint32_t>(ObjectKind::managed), .contents = object->type()},
+      sizeof(ManagedPayload));
   const std::scoped_lock guard(mutex_);
   object->number = ++next_number_;
   object->ref = handle.ref();
@@ -294,10 +292,10 @@ std::shared_ptr<Managed> Server::find(std::uint64_t number) {
 }
 
 Handle Server::handle_of(const Managed& object) {
-  return Handle::adopt(object.ref,
-                       {.kind = static_cast<std::uint32_t>(ObjectKind::managed),
-                        .contents = object.type()},
-                       sizeof(ManagedPayload));
+  return Handle::adopt(
+      object.ref,
+      {.kind = static_cast<std::uint32_t>(ObjectKind::managed), .contents = object.type()},
+      sizeof(ManagedPayload));
 }
 
 std::size_t Server::count() {
@@ -357,8 +355,7 @@ void Server::run_call(FunctionId function, std::uint64_t object, const CallGiver
     }
   }
   const CallThunk thunk = last.thunk;
-  CallRun run{
-      .object = found.get(), .giver = giver, .arguments = arguments, .reply = reply};
+  CallRun run{.object = found.get(), .giver = giver, .arguments = arguments, .reply = reply};
   thunk(run);
 }
 

@@ -85,7 +85,7 @@ class Server {
     TypeLabel label;
   };
   std::unordered_map<std::string, Published> published_;
-  std::recursive_mutex reaping_;                // so that count() does not miss what is being destroyed
+  std::recursive_mutex reaping_;      // so that count() does not miss what is being destroyed
   std::vector<std::thread> threads_;  // the main thread's own
   std::atomic<bool> stopping_{false};
 };

@@ -20,9 +20,9 @@
 
 namespace brood::detail {
 
-/// What a manager of Python's makes by name. Here these are shared by themselves and need no server:
-/// each call makes one as its class does, which lives as long as a process holds it, whatever
-/// becomes of the manager.
+/// What a manager of Python's makes by name. Here these are shared by themselves and need no
+/// server: each call makes one as its class does, which lives as long as a process holds it,
+/// whatever becomes of the manager.
 class SharedTypes {
  public:
   template <class K, class V>

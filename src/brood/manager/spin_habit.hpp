@@ -10,9 +10,9 @@
 
 namespace brood::detail {
 
-/// Looks at a word for a short time before its thread sleeps, as long as that is of use: where it was
-/// in vain, as with methods that take their time or processors that are busy with others, the next
-/// times are left out, twice as many each time. One thread's.
+/// Looks at a word for a short time before its thread sleeps, as long as that is of use: where it
+/// was in vain, as with methods that take their time or processors that are busy with others, the
+/// next times are left out, twice as many each time. One thread's.
 class SpinHabit {
  public:
   /// True when the word is not `expected` any more.

@@ -15,7 +15,8 @@ Fd create_memory_file(const char* label, std::size_t bytes);
 /// The size of a file in bytes. Throws SystemError.
 std::size_t file_size(const Fd& file);
 
-/// One mapping of a memory file, readable and, unless it says otherwise, writable, shared. Unmapped by the destructor.
+/// One mapping of a memory file, readable and, unless it says otherwise, writable, shared. Unmapped
+/// by the destructor.
 class Mapping {
  public:
   Mapping() = default;

@@ -71,7 +71,7 @@ class LogCollector {
   Tag owner_;
   LogQueue queue_;
   Take take_;
-  std::mutex mutex_;  // who drains
+  std::mutex mutex_;             // who drains
   std::uint64_t reported_lost_;  // guarded by mutex_
   std::atomic<std::uint32_t> stop_{0};
   std::thread thread_;
