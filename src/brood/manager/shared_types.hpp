@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <initializer_list>
+#include <ranges>
 #include <utility>
 
 #include <brood/array.hpp>
@@ -78,9 +79,17 @@ class SharedTypes {
   [[nodiscard]] static Value<T> value(const T& first = T()) {
     return Value<T>(first);
   }
-  template <class T, class... Args>
-  [[nodiscard]] static Array<T> array(Args&&... args) {
-    return Array<T>(std::forward<Args>(args)...);
+  template <class T>
+  [[nodiscard]] static Array<T> array(std::size_t size, const T& value = T()) {
+    return Array<T>(size, value);
+  }
+  template <class T, std::ranges::sized_range Range>
+  [[nodiscard]] static Array<T> array(Range&& range) {
+    return Array<T>(std::forward<Range>(range));
+  }
+  template <class T>
+  [[nodiscard]] static Array<T> array(std::initializer_list<T> values) {
+    return Array<T>(values);
   }
 };
 
