@@ -54,7 +54,7 @@ TEST_P(PoolLimitsTest, NativeCodeThatIsStuckIsStoppedAndCostsNoOtherItem) {
   for (const int workers : {1, 2, 5}) {
     SCOPED_TRACE(workers);
     Pool pool({.workers = workers});
-    for (const std::size_t chunk : {1, 4, 50}) {
+    for (const std::size_t chunk : {1U, 4U, 50U}) {
       SCOPED_TRACE(chunk);
       const auto start = Clock::now();
       const auto outcomes = pool.with({.chunk = chunk, .timeout = kLimit})
@@ -88,7 +88,7 @@ TEST_P(PoolLimitsTest, WhoIgnoresTermIsKilled) {
   };
   const auto outcomes = pool.with({.chunk = 1, .timeout = kLimit}).try_map(deaf, first_integers(4));
   EXPECT_TRUE(is_a<TaskTimeout>(outcomes[1].error())) << message_of(outcomes[1].error());
-  for (const std::size_t i : {0, 2, 3}) EXPECT_TRUE(outcomes[i].has_value()) << i;
+  for (const std::size_t i : {0U, 2U, 3U}) EXPECT_TRUE(outcomes[i].has_value()) << i;
 }
 
 TEST_P(PoolLimitsTest, WhatAnItemHasStartedEndsWithIt) {
@@ -214,7 +214,7 @@ int fails_twice(Array<int> attempts, int n) {
 
 TEST_P(PoolLimitsTest, ExceptionsAreRunAgainWhereThePredicateSaysSo) {
   for (const int workers : {1, 2, 5}) {
-    for (const std::size_t chunk : {1, 7, 0}) {
+    for (const std::size_t chunk : {1U, 7U, 0U}) {
       SCOPED_TRACE("workers " + std::to_string(workers) + ", chunk " + std::to_string(chunk));
       Pool pool({.workers = workers});
       Array<int> attempts(30);
@@ -449,7 +449,7 @@ TEST_P(PoolLimitsTest, KillsTimeoutsAndExceptionsTogetherLoseNothing) {
   };
   std::vector<int> squares;
   for (int i = 0; i < 400; ++i) squares.push_back(i * i);
-  for (const std::size_t chunk : {1, 16}) {
+  for (const std::size_t chunk : {1U, 16U}) {
     SCOPED_TRACE(chunk);
     for (int& count : *attempts.lock()) count = 0;
     EXPECT_EQ(pool.with({.chunk = chunk,
