@@ -4,6 +4,7 @@
 
 #include <brood/address.hpp>
 #include <brood/array.hpp>
+#include <brood/as_completed.hpp>
 #include <brood/authkey.hpp>
 #include <brood/barrier.hpp>
 #include <brood/bind.hpp>
@@ -13,6 +14,7 @@
 #include <brood/connect.hpp>
 #include <brood/connection.hpp>
 #include <brood/cpu_count.hpp>
+#include <brood/current_item.hpp>
 #include <brood/descriptor.hpp>
 #include <brood/dict.hpp>
 #include <brood/errors.hpp>
@@ -32,8 +34,10 @@
 #include <brood/pool_counts.hpp>
 #include <brood/pool_options.hpp>
 #include <brood/process.hpp>
+#include <brood/progress_bar.hpp>
 #include <brood/proxy.hpp>
 #include <brood/queue.hpp>
+#include <brood/random_stream.hpp>
 #include <brood/ready_descriptor.hpp>
 #include <brood/register_exception.hpp>
 #include <brood/remote_manager.hpp>
@@ -49,6 +53,8 @@
 #include <brood/shared_memory_manager.hpp>
 #include <brood/simple_queue.hpp>
 #include <brood/start_method.hpp>
+#include <brood/thread_pool.hpp>
 #include <brood/value.hpp>
 #include <brood/version.hpp>
 #include <brood/wait.hpp>
+#include <brood/worker_state.hpp>

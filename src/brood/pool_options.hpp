@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -116,6 +117,11 @@ struct CallOptions {
   /// map: called in the waiting thread, about ten times a second and at the end, with the number of
   /// items that are finished, and all. What it throws ends the call.
   std::function<void(std::size_t done, std::size_t total)> progress = {};
+  /// imap: how many bytes encoded inputs and results that wait to be fetched may have together; 0:
+  /// any number. One item goes in any case. Not for a ThreadPool, which encodes nothing.
+  std::size_t window_bytes = 0;
+  /// Of the random numbers of its items, see random_stream.hpp; by chance if not given.
+  std::optional<std::uint64_t> seed = {};
 };
 
 }  // namespace brood

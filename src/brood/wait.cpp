@@ -29,7 +29,7 @@ constexpr auto kBetweenLooks = 5ms;
 class Waiting {
  public:
   explicit Waiting(std::span<const Waitable> objects)
-      : objects_(objects), member_(Member::require()) {
+      : objects_(objects), member_(Member::current()) {
     for (const Waitable& object : objects) {
       if (WaitableParts::watch(object) == nullptr) {
         fds_.push_back(WaitableParts::descriptor(object));
@@ -39,14 +39,16 @@ class Waiting {
 
   std::vector<std::size_t> run(Deadline deadline) {
     for (bool slept = false;; slept = true) {
-      const Member::Glance glance = member_->look();
+      // Before any object that has one there is a family; without, nobody's death matters.
+      const std::optional<Member::Glance> glance =
+          member_ ? std::optional(member_->look()) : std::nullopt;
       words_.assign(fds_.empty() ? 0 : 1, FutexWord{&stop_, 0});  // first: see futex_wait_any
       soon_ = deadline;
       std::vector<std::size_t> ready = look(slept);
       if (!ready.empty() || deadline.passed()) return ready;
       if (words_.size() > kMostWords) soon_ = soon_.sooner(Deadline::after(kBetweenLooks));
       if (fds_.empty()) {
-        member_->sleep(glance, words_, soon_);
+        sleep(glance);
       } else {
         sleep_beside_descriptors(glance);
       }
@@ -90,9 +92,14 @@ class Waiting {
     return ready;
   }
 
+  void sleep(std::optional<Member::Glance> glance) {
+    if (member_) return member_->sleep(*glance, words_, soon_);
+    futex_wait_any(std::span(words_).first(std::min(words_.size(), kMostWords)), soon_);
+  }
+
   /// This thread sleeps for the descriptors, another for the words. That one looks at nothing: what
   /// there is to do (a pool may fork a worker) is done by this one when it is alone again.
-  void sleep_beside_descriptors(Member::Glance glance) {
+  void sleep_beside_descriptors(std::optional<Member::Glance> glance) {
     EventFd& event = event_ ? *event_ : event_.emplace();
     stop_.store(0);
     struct Helper {
@@ -106,7 +113,7 @@ class Waiting {
         event.clear();
       }
     } const helper{*this, event, start_quiet_thread([this, glance, &event] {
-                     member_->sleep(glance, words_, soon_);
+                     sleep(glance);
                      event.signal();
                    })};
     std::vector<int> all = fds_;

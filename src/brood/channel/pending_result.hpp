@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -28,6 +29,9 @@ class PendingResult {
   virtual std::span<const std::byte> result() = 0;
   /// Ends it with TaskCancelled, if it has not ended and can be stopped; otherwise false.
   virtual bool stop() { return false; }
+  /// Calls `run` once when it is ready: here, or from a thread that must not be kept. `self` is
+  /// this, and is held until then. What nobody else can tell is waited for by a thread.
+  virtual void when_ready(std::shared_ptr<PendingResult> self, std::function<void()> run);
   /// Nobody wants the result any more.
   virtual void release() noexcept = 0;
   /// To wait for it among others; `self` is this.

@@ -48,6 +48,7 @@ struct alignas(64) JobHeader {
   std::uint64_t columns_at;  // of a map: Column[columns]
   std::uint64_t output_at;   // of a map: results or ResultSlot, one per item; else TaskRecord
   std::uint64_t errors_at;  // of a map: atomic<uint64_t> per slot, the last ErrorNote of its worker
+  std::uint64_t seed;       // of a map: of its items' random numbers
   /// Who waits: kNobody, item + 1, or kAnyItem; and what they sleep on.
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> event;

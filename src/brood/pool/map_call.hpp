@@ -19,6 +19,7 @@
 #include <brood/channel/carries_descriptors.hpp>
 #include <brood/errors.hpp>
 #include <brood/outcome.hpp>
+#include <brood/pool/item_context.hpp>
 #include <brood/pool/map_items.hpp>
 #include <brood/pool/pool_core.hpp>
 
@@ -120,6 +121,9 @@ class MapCall {
     if (job_) core_->retire(job_);
   }
 
+  /// Of its items' random numbers; before start().
+  void set_seed(std::uint64_t seed) { seed_ = seed; }
+
   template <class... Ranges>
   void start(const F& function, std::size_t items, std::size_t chunk,
              std::shared_ptr<const CallLimits> limits, Ranges&... ranges) {
@@ -134,6 +138,7 @@ class MapCall {
                    : static_cast<std::uint32_t>(std::min(chunk, std::max<std::size_t>(items, 1)));
     job_ = core_->make_job(JobHeader::kMap, items_, per_commit, kOutputBytes, std::move(limits));
     JobHeader& header = *job_->header;
+    header.seed = seed_;
     header.function = thunk_id<&run_map<F, R, Spread, Ts...>, ThunkKind::map>();
     {
       HeapSink sink(core_->heap());
@@ -259,6 +264,7 @@ class MapCall {
   std::shared_ptr<PoolCore> core_;
   std::shared_ptr<PoolJob> job_;
   std::uint32_t items_ = 0;
+  std::uint64_t seed_ = 0;
 };
 
 /// The thunk of a submitted task.
@@ -272,6 +278,21 @@ void run_task(ByteSource& call, TaskOutput& output) {
   } else {
     output.put(static_cast<const R&>(R(invoke_stored(function, std::move(arguments)))));
   }
+}
+
+/// The same for one of the items of imap, or a task with a seed.
+struct ItemNumber {
+  static constexpr std::uint64_t kNone = ~std::uint64_t{0};
+  std::uint64_t item;
+  std::uint64_t seed;
+};
+template <class F, class Arguments, class R>
+void run_item(ByteSource& call, TaskOutput& output) {
+  const auto number = decode<ItemNumber>(call);
+  const ItemScope scope = number.item == ItemNumber::kNone
+                              ? ItemScope(nullptr, nullptr, number.seed)
+                              : ItemScope(&number.item, number.seed);
+  run_task<F, Arguments, R>(call, output);
 }
 
 }  // namespace brood::detail

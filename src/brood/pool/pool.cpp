@@ -16,6 +16,28 @@ std::uint32_t automatic_chunk(std::size_t items, std::uint32_t workers) {
       std::clamp<std::size_t>(items / (kPartsPerWorker * workers), 1, kLargest));
 }
 
+std::exception_ptr renumbered(const std::exception_ptr& failure,
+                              const std::function<std::size_t(std::size_t)>& item) {
+  try {
+    try {
+      std::rethrow_exception(failure);
+    } catch (const WorkerCrashed& e) {
+      if (!e.item()) throw;
+      Crash crash = e.crash();
+      crash.item = item(*crash.item);
+      throw WorkerCrashed(crash);
+    } catch (const std::exception& e) {
+      const RemoteTrace* const trace = remote_trace(e);
+      if (trace == nullptr || !trace->failure().item) throw;
+      ErrorRecord record = record_exception(failure);
+      record.item = item(*trace->failure().item);
+      throw_error(record);
+    }
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
 }  // namespace detail
 
 Pool::Pool(PoolOptions options) {
@@ -27,6 +49,7 @@ Pool::Pool(PoolOptions options) {
   }
   if (workers == 0) {
     serial_ = std::make_shared<detail::SerialPool>();
+    const detail::WorkerStates::Use states(serial_->states());
     if (options.initializer.here_) detail::outcome_of<void>(options.initializer.here_).value();
     return;
   }
@@ -63,8 +86,12 @@ Pool& Pool::operator=(Pool&& other) noexcept {
 
 Pool::~Pool() { terminate(); }
 
-PoolCaller Pool::with(CallOptions options) const {
+void Pool::require_pool() const {
   if (!core_ && !serial_) throw StateError("this pool was moved from");
+}
+
+PoolCaller Pool::with(CallOptions options) const {
+  require_pool();
   return {core_, serial_, std::move(options)};
 }
 
@@ -94,7 +121,7 @@ void Pool::join() {
 
 void Pool::terminate() {
   if (core_) core_->terminate();
-  if (serial_) serial_->close();
+  if (serial_) serial_->end();
 }
 
 }  // namespace brood

@@ -62,6 +62,9 @@ class PoolCore::PendingTask final : public PendingResult {
   [[nodiscard]] bool ready() const override { return PoolCore::ready(task_); }
   bool wait(Deadline deadline) override { return core_->wait(task_, deadline); }
   std::span<const std::byte> result() override { return core_->result(task_); }
+  void when_ready(std::shared_ptr<PendingResult> /*self*/, std::function<void()> run) override {
+    core_->when_ready(task_, std::move(run));
+  }
   bool stop() override { return core_->cancel(task_); }
   void release() noexcept override {
     if (core_) core_->release(task_);

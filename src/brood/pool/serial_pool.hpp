@@ -2,11 +2,15 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <iterator>
+#include <map>
+#include <mutex>
 #include <optional>
 #include <ranges>
+#include <thread>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -15,6 +19,7 @@
 #include <brood/channel/exception_data.hpp>
 #include <brood/errors.hpp>
 #include <brood/outcome.hpp>
+#include <brood/pool/item_context.hpp>
 
 namespace brood::detail {
 
@@ -26,9 +31,23 @@ class SerialPool {
   void require_open() const {
     if (closed()) throw PoolClosed("the pool is closed: it takes no more work");
   }
+  /// The calling thread's.
+  WorkerStates& states() {
+    const std::lock_guard lock(mutex_);
+    return states_[std::this_thread::get_id()];
+  }
+  /// Nobody computes any more: what its workers kept goes.
+  void end() {
+    close();
+    std::map<std::thread::id, WorkerStates> ended;
+    const std::lock_guard lock(mutex_);
+    ended.swap(states_);
+  }
 
  private:
   std::atomic<bool> closed_{false};
+  std::mutex mutex_;
+  std::map<std::thread::id, WorkerStates> states_;  // guarded by mutex_
 };
 
 /// Failures are what they would be if they came from a worker.
@@ -56,11 +75,13 @@ template <class R>
 class SerialMap {
  public:
   template <bool Spread, class... Ts, class F, class... Ranges>
-  void run(F function, std::size_t items,
+  void run(F function, std::size_t items, std::uint64_t seed,
            const std::function<void(std::size_t, std::size_t)>& progress, Ranges&... ranges) {
     outcomes_.reserve(items);
     auto at = std::tuple(std::ranges::begin(ranges)...);
-    for (std::size_t i = 0; i < items; ++i) {
+    std::size_t i = 0;
+    const ItemScope scope(&i, seed);
+    for (; i < items; ++i) {
       // Converted as for a worker: T is what the callable's parameter is stored as.
       std::apply(
           [&](auto&... each) {
@@ -89,6 +110,10 @@ class SerialMap {
       for (Outcome<R>& outcome : outcomes_) values.push_back(std::move(outcome).value());
       return values;
     }
+  }
+  template <class Take>
+  void take_each(Take take) {
+    for (Outcome<R>& outcome : outcomes_) take(std::move(outcome).value());
   }
   std::vector<Outcome<R>> outcomes() { return std::move(outcomes_); }
 

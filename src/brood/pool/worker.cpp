@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <chrono>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include <brood/platform/memory_use.hpp>
 #include <brood/platform/process_tree.hpp>
 #include <brood/pool/crash_board.hpp>
+#include <brood/pool/item_context.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
 
@@ -26,6 +28,22 @@ namespace {
 /// being woken take, so that a caller who submits one task after the other does not pay for both
 /// each time.
 constexpr auto kSpin = std::chrono::microseconds(10);
+
+/// A worker computes items of a job: those of a map have numbers, and a seed.
+class RunScope {
+ public:
+  explicit RunScope(const JobRun& run)
+      : marks_(run.board.marks(run.slot)),
+        scope_(&marks_, run.job.kind == JobHeader::kMap ? &begun : nullptr,
+               run.job.kind == JobHeader::kMap ? std::optional(run.job.seed) : std::nullopt) {}
+
+ private:
+  static std::size_t begun(const void* marks) {
+    return static_cast<const ItemMarks<>*>(marks)->begun();
+  }
+  ItemMarks<> marks_;
+  ItemScope scope_;
+};
 
 class Worker {
  public:
@@ -201,6 +219,7 @@ bool Worker::enter(std::uint32_t index) {
       cell().job.store(0, std::memory_order_release);
       return false;
     }
+    const RunScope scope(run);
     if (job.kind == JobHeader::kMap) {
       run_map(run);
     } else {
@@ -267,6 +286,7 @@ void Worker::run_tasks(JobRun& run) {
 
 ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
   results_.let_go();
+  ItemScope::current_begins_again();
   const auto marks = run.board.marks(slot_);
   marks.begin(item);
   // SUBTLE: the mark, then the look; who withdraws the task stores its state and then looks at the
@@ -336,6 +356,8 @@ void run_worker(ByteSource& source, void (*decoded)()) {
   own_name() = fmt::format("{} (pid {})", family.registry().name(family.self()), current_pid());
   leave_crash_note_at(family.segment(), start.crash_note_at);
   Worker worker(family, start);
+  WorkerStates states;
+  const WorkerStates::Use use(states);
   decoded();
   if (worker.initialize(start) && worker.work()) worker.finalize(start);
 }
@@ -443,6 +465,7 @@ void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
     // NOTE: no memory for the reason: the owner finds no note for the item and says so.
   }
   board.marks(slot).finish(item, ItemState::kException);
+  ItemScope::current_begins_again();
 }
 
 }  // namespace brood::detail

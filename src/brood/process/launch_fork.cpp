@@ -1,9 +1,12 @@
+#include <chrono>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/deadline.hpp>
 #include <brood/platform/fork_local_fd.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/platform/service_thread.hpp>
@@ -13,12 +16,26 @@
 #include <brood/process/log_output.hpp>
 
 namespace brood::detail {
+namespace {
+
+/// One that is ending, even if it has been joined, is counted for some moments more.
+int threads_of_the_program() {
+  constexpr auto kPatience = std::chrono::milliseconds(20);
+  const Deadline deadline = Deadline::after(kPatience);
+  for (;;) {
+    const int threads = thread_count() - ServiceThread::count();
+    if (threads <= 1 || deadline.passed()) return threads;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+}
+
+}  // namespace
 
 Launched launch_by_fork(Family& family, Tag tag, std::span<const int> descriptors) {
   if (ServiceThread::here())
     throw StartError("fork is refused: a thread of the library may not fork");
   const LogOutput::Pause no_thread_of_the_log;
-  if (const int threads = thread_count() - ServiceThread::count(); threads > 1) {
+  if (const int threads = threads_of_the_program(); threads > 1) {
     throw StartError(fmt::format(
         "fork is refused: this process has {} threads, and a copy would have one, with the locks "
         "of the others locked for ever; use StartMethod::forkserver or StartMethod::spawn",
