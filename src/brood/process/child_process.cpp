@@ -21,6 +21,8 @@ using namespace std::chrono_literals;
 constexpr ExitCode kUnknownExitCode = 255;
 /// How long the watchdog may take to say how a process ended before others are asked.
 constexpr auto kPatience = 1s;
+/// How long it may take to say what the process had used, when the kernel has said how it ended.
+constexpr auto kUsagePatience = 250ms;
 /// How long, without a watchdog, whoever inherits the process may take to reap it, at which the
 /// kernel knows how it ended: if the process itself has said so, and if it has not.
 constexpr auto kReapPatience = 100ms;
@@ -210,9 +212,20 @@ std::optional<ExitCode> ChildProcess::exit_code() {
   return exit_code_;
 }
 
-std::optional<ResourceUsage> ChildProcess::usage() const {
-  const std::scoped_lock guard(mutex_);
-  return usage_;
+std::optional<ResourceUsage> ChildProcess::usage() {
+  const Deadline deadline = Deadline::after(kUsagePatience);
+  for (;;) {
+    const Family::Glance glance = family_->look();
+    {
+      const std::scoped_lock guard(mutex_);
+      if (!exit_code_) return std::nullopt;
+      if (!usage_ && spec_.keeps_record) usage_ = family_->registry().usage(tag_);
+      if (usage_ || own_child_ || !spec_.keeps_record) return usage_;
+    }
+    // Only the parent, a fork server, is told: when it reaps, which may be just about to happen.
+    if (!family_->watched() || deadline.passed()) return std::nullopt;
+    family_->sleep(glance, {}, deadline);
+  }
 }
 
 void ChildProcess::signal(int number) {

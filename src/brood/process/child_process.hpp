@@ -55,7 +55,8 @@ class ChildProcess {
   /// How it ended; nullopt before.
   [[nodiscard]] std::optional<ExitCode> exit_code();
   /// What it had used when it ended; nullopt before, and where its end was seen by nobody who knew.
-  [[nodiscard]] std::optional<ResourceUsage> usage() const;
+  /// With `keeps_record` waits for a moment for who can tell.
+  [[nodiscard]] std::optional<ResourceUsage> usage();
   /// Nothing happens when it has ended. Throws StateError before start.
   void signal(int number);
 
