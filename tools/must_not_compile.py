@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
 """Proves that a file is refused by the compiler, with the words that it promises.
-Usage: must_not_compile.py COMPILE_COMMANDS.json FILE.cpp
+Usage: must_not_compile.py COMPILE_COMMANDS.json FILE.cpp HEADER
+       must_not_compile.py --precompile COMPILE_COMMANDS.json FILE.cpp HEADER
+
+HEADER is included before FILE.cpp. With --precompile it is compiled once for all of them, with the
+command for FILE.cpp; without that it is read each time.
 
 The first lines of FILE.cpp say what is expected:
 
@@ -34,7 +38,7 @@ def expectations(text):
     return expected, compiles
 
 
-def syntax_command(compile_commands, source):
+def command_for(compile_commands, source):
     """The build's command for `source`, without its output and without a compiler cache."""
     entries = [e for e in json.loads(compile_commands.read_text()) if Path(e["file"]) == source]
     if not entries:
@@ -50,16 +54,22 @@ def syntax_command(compile_commands, source):
             skip = True
         elif word not in ("-c", "-MD", "-MMD", "-Werror"):  # a warning is no refusal
             command.append(word)
-    return command + ["-fsyntax-only"], entries[0]["directory"]
+    return command, entries[0]["directory"]
 
 
-def quote_nothing(compiler):
-    """The option to say the message without the line of source, which might have the words too."""
+def is_clang(compiler):
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, errors="replace", check=False
     )
-    is_clang = "clang" in version.stdout
-    return "-fno-caret-diagnostics" if is_clang else "-fno-diagnostics-show-caret"
+    return "clang" in version.stdout
+
+
+def precompile(compile_commands, source, header):
+    command, directory = command_for(compile_commands, source)
+    command.remove(str(source))
+    suffix = ".pch" if is_clang(command[0]) else ".gch"
+    command += ["-x", "c++-header", str(header), "-o", str(header) + suffix]
+    sys.exit(subprocess.run(command, cwd=directory, check=False).returncode)
 
 
 def squeezed(text):
@@ -67,12 +77,19 @@ def squeezed(text):
 
 
 def main():
-    if len(sys.argv) != 3:
+    arguments = sys.argv[1:]
+    once = arguments[:1] == ["--precompile"]
+    if len(arguments[once:]) != 3:
         sys.exit(__doc__)
-    compile_commands, source = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
+    compile_commands, source, header = (Path(a).resolve() for a in arguments[once:])
+    if once:
+        precompile(compile_commands, source, header)
     expected, compiles = expectations(source.read_text(encoding="utf-8"))
-    command, directory = syntax_command(compile_commands, source)
-    command += [quote_nothing(command[0]), "-fdiagnostics-color=never"]
+    command, directory = command_for(compile_commands, source)
+    command += ["-include", str(header), "-fsyntax-only", "-fdiagnostics-color=never"]
+    # The message without the line of source, which might have the expected words too.
+    clang = is_clang(command[0])
+    command.append("-fno-caret-diagnostics" if clang else "-fno-diagnostics-show-caret")
     result = subprocess.run(
         command,
         cwd=directory,

@@ -244,8 +244,9 @@ class ProcessCalls {
   };
 
   [[nodiscard]] std::uint64_t seed() const { return options_.seed ? *options_.seed : fresh_seed(); }
-  static auto indices(std::size_t from, std::size_t to) {
-    return std::views::iota(std::uint64_t{from}, std::uint64_t{to});
+  static std::ranges::iota_view<std::uint64_t, std::uint64_t> indices(std::size_t from,
+                                                                      std::size_t to) {
+    return {from, to};
   }
 
   // One of the two: worker processes, or none.
