@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -30,8 +29,7 @@
 #include <brood/shared_array.hpp>
 
 #include "support/eventually.hpp"
-#include "support/forked.hpp"
-#include "support/sanitizers.hpp"
+#include "support/program.hpp"
 #include "support/start_methods.hpp"
 
 namespace {
@@ -604,7 +602,7 @@ TEST_P(PipelineTest, UnderAHailOfKills) {
   std::thread killer([&] {
     std::minstd_rand random(7);
     while (!over.load()) {
-      std::this_thread::sleep_for(5ms);
+      std::this_thread::sleep_for(1ms);
       const std::vector<int> pids = pool.worker_pids();
       if (!pids.empty() && ::kill(pids[random() % pids.size()], SIGKILL) == 0) ++kills;
     }
@@ -629,6 +627,37 @@ TEST_P(PipelineTest, UnderAHailOfKills) {
   EXPECT_EQ(next, kItems);
   EXPECT_EQ(stats.done, static_cast<std::uint64_t>(kItems));
   EXPECT_GT(kills.load(), 5);
+}
+
+// The same without a thread beside: items that kill their workers the first time.
+TEST_P(PipelineTest, ItemsThatKillTheirWorkers) {
+  constexpr int kItems = 100'000;
+  const brood::SharedArray<int> tried(kItems / 1000);
+  const auto mortal = brood::bind(
+      [](const brood::SharedArray<int>& attempts, int n) {
+        if (n % 1000 == 0 && ++attempts[static_cast<std::size_t>(n / 1000)] == 1) {
+          ::kill(::getpid(), SIGKILL);
+        }
+        return 2 * n;
+      },
+      tried);
+  std::vector<int> done;
+  const PipelineStats stats = pipeline()
+                                  .source(std::views::iota(0, kItems))
+                                  .parallel(mortal, {.call = {.retries = 1}})
+                                  .in_order([&](int n) { done.push_back(n); })
+                                  .run({.workers = 3});
+  EXPECT_EQ(done, numbers(kItems, 2));
+  EXPECT_EQ(stats.stages[0].deaths, 100U);
+  EXPECT_EQ(stats.stages[0].retries, 100U);
+}
+
+TEST_P(PipelineTest, CtrlCEndsTheFamily) {
+  Program program("pipeline_program", {.arguments = {brood::to_string(GetParam())}});
+  ASSERT_TRUE(eventually([&] { return program.out() == "up\n"; })) << program.describe();
+  ASSERT_EQ(::kill(-program.pid(), SIGINT), 0);  // a terminal's goes to all of the group
+  EXPECT_EQ(program.wait(), -SIGINT) << program.describe();
+  EXPECT_TRUE(program.all_gone()) << program.describe();
 }
 
 // Without processes: also for ThreadSanitizer.
