@@ -116,7 +116,6 @@ struct StagesCall {
 template <>
 struct Codec<InputView> {
   using Parts = TypeList<>;
-  static constexpr std::size_t kLeast = 0;
   static void write(Encoder& to, const InputView& input) {
     to.sink().write(input.bytes.data(), input.bytes.size());
   }
@@ -129,7 +128,6 @@ struct Codec<InputView> {
 template <>
 struct Codec<StageOutput> {
   using Parts = TypeList<>;
-  static constexpr std::size_t kLeast = 1;
   // What is measured: a byte whether it was, and how long each stage took; then the value.
   static void write(Encoder& to, const StageOutput& output) {
     const MadeStages& made = *output.made;
