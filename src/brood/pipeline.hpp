@@ -55,12 +55,13 @@ concept OptionalSource =
 /// source throws is the failure of the item that it should have been. A stopped run throws
 /// TaskCancelled, and an in_order stage has had the items before some item.
 ///
-/// A value; copies share stages, and functions with their state. One run at a time. It refers to
-/// ranges that were lvalues and to pools that it was given. Runs make their workers and threads and
-/// end them, however they end. A worker that dies costs the item that it was in; it is replaced. If
+/// A value of private memory, used by one thread at a time, also in a forked copy; copies share
+/// stages, and functions with their state, so there is one run at a time of all of them. It refers
+/// to ranges that were lvalues and to pools that it was given. Runs make their workers and threads
+/// and end them, however they end; with StartMethod::fork a worker that dies beside a stage on
+/// threads cannot be replaced. What is under way to workers lies in the family's shared memory. If
 /// this process dies its workers end. Memory ordering: one stage sees what was done to the item
-/// before. Errors of run(): ArgumentError, StartError, StateError (no source), those of Pool, and
-/// of items.
+/// before. Errors of run(): ArgumentError, StartError, those of Pool, and of items.
 template <class T>
 class Pipeline {
  public:

@@ -30,7 +30,7 @@ struct PoolAccess {
 ItemValue StageFunction::call_keeping(ItemValue& /*input*/) {
   throw StateError("this stage cannot be asked again for an item");
 }
-ItemValue StageFunction::call_failed(std::exception_ptr /*failure*/) {
+ItemValue StageFunction::call_failed(const std::exception_ptr& /*failure*/) {
   throw StateError("this stage does not take failed items");
 }
 void StageFunction::encode_input(ByteSink& /*sink*/, const ItemValue& /*input*/) const {
@@ -384,7 +384,7 @@ class PipelineRun {
       words.resize(kMostWords);
       soon = soon.sooner(Deadline::after(5ms));
     }
-    if (member_) {
+    if (glance) {
       member_->sleep(*glance, words, soon);
     } else {
       futex_wait_any(words, soon);

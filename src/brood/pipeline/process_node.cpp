@@ -153,7 +153,6 @@ ProcessNode::ProcessNode(std::shared_ptr<PoolCore> core, Specs specs,
       key_(fresh_seed()),
       // Together they hold all that may be in flight.
       size_(core_->workers(), (most + kMostFlights - 1) / kMostFlights),
-      most_flights_(kMostFlights),
       busy_(specs_.size()),
       failed_in_(specs_.size()),
       sampled_(specs_.size()) {
@@ -208,11 +207,11 @@ std::size_t ProcessNode::give(FlowItem item) {
 bool ProcessNode::hungry() const {
   if (!failed_.empty()) return false;
   const bool open = !batches_.empty() && batches_.back().items.size() < wanted();
-  return flights_.size() + batches_.size() < most_flights_ + (open ? 1 : 0);
+  return flights_.size() + batches_.size() < kMostFlights + (open ? 1 : 0);
 }
 
 void ProcessNode::start(bool all) {
-  while (flights_.size() < most_flights_ && !batches_.empty()) {
+  while (flights_.size() < kMostFlights && !batches_.empty()) {
     Batch& next = batches_.front();
     if (next.items.empty()) {
       if (batches_.size() == 1) return;

@@ -65,7 +65,6 @@ class ProcessNode final : public FlowNode {
   std::vector<Handle> kept_;
   SharedArray<unsigned char> code_;  // the callables
   BatchSize size_;
-  std::size_t most_flights_;
 
   std::deque<Batch> batches_;  // not begun; the last one is being filled
   std::deque<Flight> flights_;

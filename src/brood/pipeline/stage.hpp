@@ -40,7 +40,7 @@ class StageFunction {
   /// Leaves it as it was, to be called again.
   virtual ItemValue call_keeping(ItemValue& input);
   /// Of a stage that takes outcomes: the item failed before it.
-  virtual ItemValue call_failed(std::exception_ptr failure);
+  virtual ItemValue call_failed(const std::exception_ptr& failure);
 
   virtual void encode_input(ByteSink& sink, const ItemValue& input) const;
   virtual ItemValue decode_input(ByteSource& source) const;
@@ -106,8 +106,8 @@ class OutcomeStage final : public StageFunction {
   using R = stage_result_t<F, Outcome<T>>;
   explicit OutcomeStage(F f) : f_(std::move(f)) {}
   ItemValue call(ItemValue& input) override { return give(Outcome<T>(std::move(input.as<T>()))); }
-  ItemValue call_failed(std::exception_ptr failure) override {
-    return give(Outcome<T>(std::move(failure)));
+  ItemValue call_failed(const std::exception_ptr& failure) override {
+    return give(Outcome<T>(failure));
   }
 
  private:
