@@ -88,9 +88,9 @@ class Pipeline {
   }
   /// f(item) on threads of this process: for what waits. f must be callable as a constant.
   template <class F>
-  auto parallel(F&& f, ThreadStage options) const {
+  auto parallel(F&& f, const ThreadStage& options) const {
     using Stage = detail::LocalStage<std::decay_t<F>, T, true>;
-    auto spec = detail::thread_spec(std::move(options), Stage::kKeeps);
+    auto spec = detail::thread_spec(options, Stage::kKeeps);
     return local<Stage>(std::move(spec), std::forward<F>(f));
   }
 

@@ -123,7 +123,7 @@ TEST_P(PipelineTest, StagesOfAllKindsBesideEachOther) {
             .source(std::views::iota(0, 1000))
             .parallel(spin, {.name = "spin"})
             .parallel([](int n) { return std::to_string(n); })
-            .in_order([&](std::string text) {
+            .in_order([&](const std::string& text) {
               middle.push_back(std::stoi(text));
               return std::make_unique<int>(middle.back());  // does not cross, nor copy
             })

@@ -481,7 +481,7 @@ std::shared_ptr<StageSpec> process_spec(ProcessStage options) {
   return spec;
 }
 
-std::shared_ptr<StageSpec> thread_spec(ThreadStage options, bool can_repeat) {
+std::shared_ptr<StageSpec> thread_spec(const ThreadStage& options, bool can_repeat) {
   constexpr int kMostThreads = 4096;
   require_count(options.threads, 1, kMostThreads, "threads");
   if (options.retries > 0 && !can_repeat) {
@@ -491,10 +491,10 @@ std::shared_ptr<StageSpec> thread_spec(ThreadStage options, bool can_repeat) {
   }
   auto spec = std::make_shared<StageSpec>();
   spec->kind = StageSpec::threads;
-  spec->name = std::move(options.name);
+  spec->name = options.name;
   spec->thread_count = options.threads;
   spec->retries = options.retries;
-  spec->retry_if = std::move(options.retry_if);
+  spec->retry_if = options.retry_if;
   return spec;
 }
 

@@ -10,7 +10,7 @@ namespace brood::detail {
 
 /// Stages but for their functions. Throw ArgumentError for options that can never be.
 std::shared_ptr<StageSpec> process_spec(ProcessStage options);
-std::shared_ptr<StageSpec> thread_spec(ThreadStage options, bool can_repeat);
+std::shared_ptr<StageSpec> thread_spec(const ThreadStage& options, bool can_repeat);
 std::shared_ptr<StageSpec> here_spec(StageSpec::Kind kind, bool takes_outcomes);
 
 /// Lets the items of `source` through `stages`: see Pipeline::run.
