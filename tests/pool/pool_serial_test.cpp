@@ -157,6 +157,7 @@ TEST_F(SerialPoolTest, TheFinalizerRunsHereAtAnOrderlyEndOnly) {
     Pool pool({.workers = 0, .finalizer = count});
     pool.map([](int) { ++computed; }, first_integers(3));
     EXPECT_EQ(runs, 0);
+    EXPECT_EQ(computed, 3);
     pool.close();
     EXPECT_EQ(runs, 1);
     pool.close();
