@@ -12,7 +12,8 @@ LAYERS = [
     ["sync"],
     ["channel"],
     ["process"],
-    ["pool", "manager", "pipeline"],
+    ["pool", "manager"],
+    ["pipeline"],
     ["cluster"],
 ]
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}

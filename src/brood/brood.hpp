@@ -30,6 +30,8 @@
 #include <brood/manager.hpp>
 #include <brood/namespace.hpp>
 #include <brood/outcome.hpp>
+#include <brood/pipeline.hpp>
+#include <brood/pipeline_options.hpp>
 #include <brood/pool.hpp>
 #include <brood/pool_counts.hpp>
 #include <brood/pool_options.hpp>

@@ -13,6 +13,10 @@
 
 namespace brood {
 
+namespace detail {
+struct PoolAccess;
+}
+
 /// The calls of a pool, with options: what Pool::with returns. Keeps the pool's workers alive no
 /// longer than the pool; copies are cheap.
 class PoolCaller : public PoolCalls<PoolCaller> {
@@ -82,6 +86,7 @@ class Pool : public PoolCalls<Pool> {
 
  private:
   friend PoolCalls<Pool>;
+  friend detail::PoolAccess;
   void require_pool() const;
   [[nodiscard]] detail::ProcessCalls how() const {
     require_pool();

@@ -69,7 +69,8 @@ struct PoolOptions {
   Initializer initializer = {};
   /// Run by each worker at its orderly end: when the pool was closed and all is done, when it is
   /// replaced because of the limits below, resized away or idle; not when it is killed or crashes,
-  /// nor by terminate(). What it throws is reported on stderr, as of any process.
+  /// nor by terminate(). What it throws is reported on stderr, as of any process. Without workers
+  /// the caller runs it: in close(), or at the end of the last call.
   Initializer finalizer = {};
   /// A worker is replaced by a fresh one when it has computed so many items, when it uses so many
   /// bytes of private memory more than at its beginning, or when it is so old; between two items.

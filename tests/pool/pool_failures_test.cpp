@@ -1,9 +1,12 @@
+// Length: one list of all that can go wrong.
 // Every way in which a task can go wrong costs one item and nothing else. Names in brackets are the
 // tests of CPython's suites that ask for the same.
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csetjmp>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -12,6 +15,8 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <brood/bind.hpp>
@@ -535,6 +540,93 @@ TEST_P(PoolFailuresTest, ACrashInTheMiddleOfMegabytesLosesOnlyThem) {  // [test_
       ASSERT_TRUE(outcomes[i].has_value()) << message_of(outcomes[i].error());
       EXPECT_EQ(outcomes[i]->first.size(), std::size_t{4} << 20U);
     }
+  }
+}
+
+/// Ends its worker when it is destroyed there.
+struct Fatal {
+  int owner = 0;
+  int value = 0;
+  bool fatal = false;
+
+  Fatal() = default;
+  Fatal(int of, int what, bool is) : owner(of), value(what), fatal(is) {}
+  Fatal(Fatal&& other) noexcept
+      : owner(other.owner), value(other.value), fatal(std::exchange(other.fatal, false)) {}
+  Fatal(const Fatal&) = default;
+  Fatal& operator=(const Fatal&) = delete;
+  ~Fatal() {
+    if (fatal && ::getpid() != owner) ::_exit(0);
+  }
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(owner, value, fatal);
+  }
+};
+
+// loky's test_crash matrix has garbage collection where C++ has destructors.
+TEST_P(PoolFailuresTest, ADestructorThatEndsTheWorkerCostsItsItem) {
+  for (const int workers : {1, 2, 5}) {
+    SCOPED_TRACE(workers);
+    Pool pool({.workers = workers});
+    std::vector<Fatal> items;
+    for (int i = 0; i < kItems; ++i) items.emplace_back(::getpid(), i, i == kBad);
+    const auto outcomes = pool.try_map([](const Fatal& fatal) { return fatal.value; }, items);
+    expect_one_bad(outcomes, How::leave);
+    EXPECT_EQ(pool.map([](int n) { return n; }, first_integers(50)), first_integers(50));
+  }
+}
+
+// --- what a task may do to its worker -------------------------------------------------------
+
+int jump(int n) {
+  // As a library in C leaves its depths.
+  static std::jmp_buf back;
+  static int kept;
+  kept = n;
+  if (setjmp(back) == 0) {
+    std::longjmp(back, 1);
+  }
+  return kept * 10;
+}
+
+TEST_P(PoolFailuresTest, AJumpOutOfTheDepthsOfATask) {
+  for (const int workers : {1, 2, 5}) {
+    Pool pool({.workers = workers});
+    EXPECT_EQ(pool.map(jump, std::vector{1, 2, 3}), (std::vector{10, 20, 30}));
+    EXPECT_EQ(pool.counts().crashed, 0U);
+  }
+}
+
+TEST_P(PoolFailuresTest, AThreadThatIsLeftRunningHoldsUpNothing) {
+  for (const int workers : {1, 2, 5}) {
+    SCOPED_TRACE(workers);
+    Pool pool({.workers = workers});
+    const auto leave = [](int n) {
+      std::thread([] { ::pause(); }).detach();
+      return n;
+    };
+    EXPECT_EQ(pool.with({.chunk = 1}).map(leave, first_integers(10)), first_integers(10));
+    EXPECT_EQ(pool.counts().crashed, 0U);
+    pool.close();
+    pool.join();
+    EXPECT_TRUE(pool.worker_pids().empty());
+  }
+}
+
+TEST_P(PoolFailuresTest, ACopyOfAWorkerThatATaskMakesAndEnds) {
+  for (const int workers : {1, 2, 5}) {
+    SCOPED_TRACE(workers);
+    Pool pool({.workers = workers});
+    const auto copy = [](int n) {
+      const pid_t child = ::fork();
+      if (child == 0) ::_exit(n);
+      int status = 0;
+      if (::waitpid(child, &status, 0) != child) throw BadInput("the copy is gone");
+      return WEXITSTATUS(status);
+    };
+    EXPECT_EQ(pool.with({.chunk = 1}).map(copy, first_integers(10)), first_integers(10));
+    EXPECT_EQ(pool.counts().crashed, 0U);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <brood/bind.hpp>
+#include <brood/worker_state.hpp>
 
 #include "pool_test_support.hpp"
 
@@ -144,6 +145,65 @@ TEST_F(SerialPoolTest, TheInitializerRunsHere) {
   EXPECT_EQ(runs, 2);
   EXPECT_THROW(Pool({.workers = 0, .initializer = [] { throw BadInput("no"); }}), BadInput);
   EXPECT_THROW(Pool({.workers = 0, .initializer = [] { throw 42; }}), brood::RemoteError);
+}
+
+TEST_F(SerialPoolTest, TheFinalizerRunsHereAtAnOrderlyEndOnly) {
+  static int runs = 0;
+  static int computed = 0;
+  runs = 0;
+  computed = 0;
+  const auto count = [] { ++runs; };
+  {
+    Pool pool({.workers = 0, .finalizer = count});
+    pool.map([](int) { ++computed; }, first_integers(3));
+    EXPECT_EQ(runs, 0);
+    EXPECT_EQ(computed, 3);
+    pool.close();
+    EXPECT_EQ(runs, 1);
+    pool.close();
+    pool.join();
+    pool.terminate();
+  }
+  EXPECT_EQ(runs, 1) << "more than once";
+  {
+    Pool pool({.workers = 0, .finalizer = count});
+    pool.terminate();
+    pool.close();
+  }
+  { const Pool pool({.workers = 0, .finalizer = count}); }
+  EXPECT_EQ(runs, 1) << "it was terminated";
+}
+
+TEST_F(SerialPoolTest, TheFinalizerWaitsForTheLastCall) {
+  static Pool* closed = nullptr;
+  static std::vector<int> events;
+  events.clear();
+  Pool pool({.workers = 0, .finalizer = [] { events.push_back(-1); }});
+  closed = &pool;
+  pool.map(
+      [](int n) {
+        if (n == 1) closed->close();
+        events.push_back(n);
+      },
+      first_integers(3));
+  EXPECT_EQ(events, (std::vector<int>{0, 1, 2, -1}));
+  EXPECT_THROW(pool.map(note, first_integers(1)), brood::PoolClosed);
+}
+
+TEST_F(SerialPoolTest, TheFinalizerHasTheWorkersStateAndWhatItThrowsIsReported) {
+  static int seen = 0;
+  seen = 0;
+  Pool pool({.workers = 0, .name = "solo", .finalizer = [] {
+               seen = brood::worker_state<int>();
+               throw BadInput("at the end");
+             }});
+  pool.apply([] { brood::worker_state<int>() = 7; });
+  ::testing::internal::CaptureStderr();
+  pool.close();
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(seen, 7);
+  EXPECT_NE(said.find("solo"), std::string::npos) << said;
+  EXPECT_NE(said.find("at the end"), std::string::npos) << said;
 }
 
 }  // namespace

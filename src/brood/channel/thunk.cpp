@@ -24,6 +24,8 @@ const char* name_of(ThunkKind kind) {
       return "map";
     case ThunkKind::call:
       return "call";
+    case ThunkKind::stage:
+      return "a stage of a pipeline";
   }
   return "unknown";
 }

@@ -18,7 +18,7 @@ struct FunctionId {
 static_assert(sizeof(FunctionId) == 16, "it lies in shared memory and in messages");
 
 /// What a function is called with; each kind has a signature of its own.
-enum class ThunkKind : std::uint8_t { process, task, map, call };
+enum class ThunkKind : std::uint8_t { process, task, map, call, stage };
 
 /// An entry in the table of functions, for as long as the module is loaded that holds it. It is
 /// made before main(), or while dlopen() runs, so it only links itself into a list.

@@ -48,7 +48,8 @@ Pool::Pool(PoolOptions options) {
         "a pool of {} workers: 0 (compute in the caller) to {} are possible", workers, kMost));
   }
   if (workers == 0) {
-    serial_ = std::make_shared<detail::SerialPool>();
+    serial_ = std::make_shared<detail::SerialPool>(std::move(options.finalizer.here_),
+                                                   std::move(options.name));
     const detail::WorkerStates::Use states(serial_->states());
     if (options.initializer.here_) detail::outcome_of<void>(options.initializer.here_).value();
     return;

@@ -409,7 +409,7 @@ std::optional<ErrorRecord> PoolCore::error_of(PoolJob& job, std::uint32_t item) 
 std::exception_ptr PoolCore::failure_of(PoolJob& job, std::uint32_t item) {
   const Lock lock(mutex_);
   const bool is_map = job.header->kind == JobHeader::kMap;
-  const std::string what = is_map ? fmt::format("item {}", item) : "the task";
+  const std::string what = is_map ? fmt::format("item {}", job.number(item)) : "the task";
   if (const auto found = job.verdicts.find(item); found != job.verdicts.end()) {
     return found->second;
   }
@@ -417,7 +417,7 @@ std::exception_ptr PoolCore::failure_of(PoolJob& job, std::uint32_t item) {
     switch (job.owner.board().state(item)) {
       case ItemState::kException:
         if (std::optional<ErrorRecord> error = error_of(job, item)) {
-          if (is_map) error->item = item;
+          if (is_map) error->item = job.number(item);
           throw_error(*error);
         }
         throw SharedMemoryFull(

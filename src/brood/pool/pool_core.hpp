@@ -85,6 +85,17 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   /// Waits until all its items are final. `tick` is called now and then meanwhile, without locks.
   /// Throws what made the pool unusable, and whatever `tick` throws.
   void wait_all(PoolJob& job, const std::function<void(std::size_t done)>& tick);
+  /// A look at whether all items of a map are final, by who waits for several of them. It does what
+  /// wait_all() does. Ends before the job is retired.
+  [[nodiscard]] std::shared_ptr<Watch> watch(const std::shared_ptr<PoolJob>& job);
+  /// Whether all items of a map are final; costs a lock.
+  [[nodiscard]] bool settled_now(PoolJob& job);
+  /// How often items of it were computed again, and how often one took its worker along.
+  struct Attempts {
+    std::uint64_t again = 0;
+    std::uint64_t deaths = 0;
+  };
+  [[nodiscard]] Attempts attempts_of(PoolJob& job);
   /// Gives back what the workers left for the items of a finished map: `results`, and the notes on
   /// failures.
   void consume_map(PoolJob& job, std::span<const Encoded> results) noexcept;
@@ -124,6 +135,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
  private:
   class TaskWatch;
   class PendingTask;
+  class JobWatch;
   using Time = Deadline::Clock::time_point;
   /// Why a worker is being killed: it is in the item of a job that is to be ended.
   struct Intent {

@@ -47,10 +47,13 @@ struct PoolJob : std::enable_shared_from_this<PoolJob> {
   bool asks_owner = false;  // exceptions are not final before the owner has said so
   bool given_up = false;    // cancelled: nothing of it is begun any more
 
+  /// Of a map: what its items are called, where that is not 0, 1, 2 ...: a part of a stream.
+  std::vector<std::uint64_t> numbers;
   std::shared_ptr<const CallLimits> limits;                // of a map
   std::unordered_map<std::uint32_t, std::uint64_t> notes;  // of a map: where each item's error is
   std::vector<std::uint64_t> note_heads;                   // by slot: what is known of its chain
   std::unordered_map<std::uint32_t, unsigned> attempts;    // those that failed
+  std::uint64_t deaths = 0;                                // of workers, in its items
   std::unordered_map<std::uint32_t, std::exception_ptr> verdicts;  // of items ended by the owner
   std::exception_ptr expired;                               // why all that is left was cancelled
   std::unordered_map<std::uint32_t, FailureKind> deferred;  // will be run again, or is asked about
@@ -74,6 +77,9 @@ struct PoolJob : std::enable_shared_from_this<PoolJob> {
   };
   std::vector<Continuation> continuations;
 
+  [[nodiscard]] std::uint64_t number(std::uint32_t item) const {
+    return item < numbers.size() ? numbers[item] : item;
+  }
   [[nodiscard]] const CallLimits* limits_of(std::uint32_t item) const {
     if (header->kind == JobHeader::kMap) return limits.get();
     const auto found = task_limits.find(item);

@@ -42,7 +42,8 @@ std::string in_seconds(nanoseconds time) {
 }
 
 std::string name_of(const PoolJob& job, std::uint32_t item) {
-  return job.header->kind == JobHeader::kMap ? fmt::format("item {}", item) : "the task";
+  return job.header->kind == JobHeader::kMap ? fmt::format("item {}", job.number(item))
+                                             : "the task";
 }
 
 }  // namespace
@@ -257,7 +258,7 @@ void PoolCore::ask_about_failures(PoolJob& job) {
     std::exception_ptr error;
     try {
       if (std::optional<ErrorRecord> record = error_of(job, item)) {
-        if (job.header->kind == JobHeader::kMap) record->item = item;
+        if (job.header->kind == JobHeader::kMap) record->item = job.number(item);
         throw_error(*record);
       }
       throw SharedMemoryFull(fmt::format(

@@ -51,6 +51,52 @@ class PoolCore::TaskWatch final : public Watch {
   bool done_ = false;
 };
 
+/// The same for all items of a map.
+class PoolCore::JobWatch final : public Watch {
+ public:
+  JobWatch(std::shared_ptr<PoolCore> core, std::shared_ptr<PoolJob> job)
+      : core_(std::move(core)), job_(std::move(job)) {}
+  JobWatch(const JobWatch&) = delete;
+  JobWatch& operator=(const JobWatch&) = delete;
+  ~JobWatch() override {
+    if (!entered_ || core_->creator_ != core_->family_->self()) return;
+    const Lock lock(core_->mutex_);
+    job_->waiters.erase(std::find(job_->waiters.begin(), job_->waiters.end(), JobHeader::kAnyItem));
+    if (!job_->blocks.empty()) core_->set_waiting(*job_);
+  }
+
+  bool look(std::vector<FutexWord>& words, Deadline& soon) override {
+    for (;;) {
+      std::vector<Question> questions;
+      {
+        const Lock lock(core_->mutex_);
+        if (!std::exchange(entered_, true)) {
+          job_->waiters.push_back(JobHeader::kAnyItem);
+          core_->set_waiting(*job_);
+        }
+        const FutexWord event{&job_->header->event, job_->header->event.load()};
+        core_->tend();
+        if (core_->left_to_callers_) core_->fill_up();
+        if (core_->settled(*job_)) return true;
+        questions.swap(core_->questions_);
+        if (questions.empty()) {
+          words.push_back(event);
+          const std::vector<FutexWord> deaths = core_->death_words();
+          words.insert(words.end(), deaths.begin(), deaths.end());
+          soon = soon.sooner(core_->next_look());
+          return false;
+        }
+      }
+      core_->answer(std::move(questions));
+    }
+  }
+
+ private:
+  std::shared_ptr<PoolCore> core_;
+  std::shared_ptr<PoolJob> job_;
+  bool entered_ = false;
+};
+
 class PoolCore::PendingTask final : public PendingResult {
  public:
   PendingTask(std::shared_ptr<PoolCore> core, Task task)
@@ -86,6 +132,35 @@ std::shared_ptr<PendingResult> PoolCore::pending(Task task) {
 
 std::shared_ptr<Watch> PoolCore::watch(const Task& task) {
   return std::make_shared<TaskWatch>(shared_from_this(), task);
+}
+
+std::shared_ptr<Watch> PoolCore::watch(const std::shared_ptr<PoolJob>& job) {
+  require_here("wait");
+  return std::make_shared<JobWatch>(shared_from_this(), job);
+}
+
+bool PoolCore::settled_now(PoolJob& job) {
+  std::vector<Question> questions;
+  bool done = false;
+  {
+    const Lock lock(mutex_);
+    if (segment().header().death_epoch.load() != tended_epoch_) tend();
+    done = settled(job);
+    questions.swap(questions_);
+  }
+  if (!questions.empty()) answer(std::move(questions));
+  return done;
+}
+
+PoolCore::Attempts PoolCore::attempts_of(PoolJob& job) {
+  const Lock lock(mutex_);
+  Attempts all;
+  for (const auto& [item, failed] : job.attempts) {
+    // A failure that was the last word is no attempt that was followed by another.
+    all.again += failed - (job.verdicts.contains(item) ? 1 : 0);
+  }
+  all.deaths = job.deaths;
+  return all;
 }
 
 }  // namespace brood::detail

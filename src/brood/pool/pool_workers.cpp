@@ -209,8 +209,10 @@ void PoolCore::recover(PoolJob& job, std::uint32_t slot, const Crash& crash, con
       continue;
     }
     Crash its = crash;
-    if (job.header->kind == JobHeader::kMap) its.item = item;  // a task's place means nothing
+    if (job.header->kind == JobHeader::kMap)
+      its.item = job.number(item);  // a task's place means nothing
     its.attempt = job.attempts[item] + 1;
+    ++job.deaths;
     settle(job, item, FailureKind::crash, std::make_exception_ptr(WorkerCrashed(std::move(its))));
   }
 }

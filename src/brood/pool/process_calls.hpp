@@ -184,8 +184,7 @@ class ProcessCalls {
  private:
   template <class R, bool Spread, class... Ts, class Function, class... Ranges>
   SerialMap<R> serial_map(const Function& function, std::size_t items, Ranges&... ranges) const {
-    serial_->require_open();
-    const WorkerStates::Use states(serial_->states());
+    const SerialPool::Call computing(*serial_);
     SerialMap<R> call;
     call.template run<Spread, Ts...>(function, items, seed(), options_.progress, ranges...);
     return call;
@@ -222,8 +221,7 @@ class ProcessCalls {
     }
     static Future<R> compute(SerialPool& serial, F& function, Arguments& arguments,
                              const std::uint64_t* item, std::optional<std::uint64_t> seed) {
-      serial.require_open();
-      const WorkerStates::Use states(serial.states());
+      const SerialPool::Call computing(serial);
       std::optional<ItemScope> scope;
       if (item != nullptr) {
         scope.emplace(item, seed);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -10,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <ranges>
+#include <string>
 #include <thread>
 #include <tuple>
 #include <type_traits>
@@ -24,30 +24,48 @@
 namespace brood::detail {
 
 /// A pool without workers: what is asked of it is computed in the caller, in order.
+///
+/// Any thread of its process may compute at once. When it was closed and nobody computes any more,
+/// its finalizer runs, once: in close(), or at the end of the last call in the thread that made it.
 class SerialPool {
  public:
-  void close() { closed_.store(true); }
-  [[nodiscard]] bool closed() const { return closed_.load(); }
-  void require_open() const {
-    if (closed()) throw PoolClosed("the pool is closed: it takes no more work");
-  }
+  /// `finalizer` may be empty. What it throws is reported on stderr in the name of `name`, as of a
+  /// worker.
+  explicit SerialPool(std::function<void()> finalizer = {}, std::string name = {})
+      : finalizer_(std::move(finalizer)), name_(std::move(name)) {}
+
+  /// The calling thread computes, with its worker's state, until this ends.
+  class Call {
+   public:
+    /// Throws PoolClosed.
+    explicit Call(SerialPool& pool) : pool_(pool), states_(pool.begin()) {}
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+    ~Call() { pool_.ended(); }
+
+   private:
+    SerialPool& pool_;
+    WorkerStates::Use states_;
+  };
+
+  void close() noexcept;
+  [[nodiscard]] bool closed() const;
   /// The calling thread's.
-  WorkerStates& states() {
-    const std::lock_guard lock(mutex_);
-    return states_[std::this_thread::get_id()];
-  }
-  /// Nobody computes any more: what its workers kept goes.
-  void end() {
-    close();
-    std::map<std::thread::id, WorkerStates> ended;
-    const std::lock_guard lock(mutex_);
-    ended.swap(states_);
-  }
+  WorkerStates& states();
+  /// Closes; what its workers kept goes, and a finalizer that has not run never does.
+  void end();
 
  private:
-  std::atomic<bool> closed_{false};
-  std::mutex mutex_;
-  std::map<std::thread::id, WorkerStates> states_;  // guarded by mutex_
+  WorkerStates& begin();
+  void ended() noexcept;
+  void finalize() noexcept;
+
+  mutable std::mutex mutex_;  // guards what follows
+  bool closed_ = false;
+  std::size_t computing_ = 0;  // calls
+  std::function<void()> finalizer_;
+  std::map<std::thread::id, WorkerStates> states_;
+  const std::string name_;
 };
 
 /// Failures are what they would be if they came from a worker.

@@ -180,8 +180,7 @@ class ThreadCalls {
       }
     };
     if (serial_) {
-      serial_->require_open();
-      const WorkerStates::Use states(serial_->states());
+      const SerialPool::Call computing(*serial_);
       for (std::size_t i = 0; i < items; ++i) {
         compute_chunk(i, i + 1, {});
         if (options_.progress) options_.progress(i + 1, items);
@@ -219,8 +218,7 @@ class ThreadCalls {
     using R = typename ThreadCall<F, Args...>::R;
     const auto task = std::make_shared<Task>(number, seed, std::forward<Given>(given)...);
     if (serial_) {
-      serial_->require_open();
-      const WorkerStates::Use states(serial_->states());
+      const SerialPool::Call computing(*serial_);
       task->run();
     } else {
       core_->add(task, options_.priority);
