@@ -297,9 +297,17 @@ class Dict<K, V>::Reference {
   const Reference& operator--() const { return *this -= 1; }
 
   template <class U>
-    requires std::equality_comparable_with<V, U>
+    requires(!std::same_as<U, Reference>) && requires(const V& value, const U& other) {
+      { value == other } -> std::convertible_to<bool>;
+    }
   friend bool operator==(const Reference& a, const U& b) {
     return a.get() == b;
+  }
+  /// Of the values.
+  friend bool operator==(const Reference& a, const Reference& b)
+    requires std::equality_comparable<V>
+  {
+    return a.get() == b.get();
   }
 
  private:

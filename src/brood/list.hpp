@@ -438,9 +438,17 @@ class List<T>::Reference {
   const Reference& operator--() const { return *this -= 1; }
 
   template <class U>
-    requires std::equality_comparable_with<T, U>
+    requires(!std::same_as<U, Reference>) && requires(const T& value, const U& other) {
+      { value == other } -> std::convertible_to<bool>;
+    }
   friend bool operator==(const Reference& a, const U& b) {
     return a.get() == b;
+  }
+  /// Of the values.
+  friend bool operator==(const Reference& a, const Reference& b)
+    requires std::equality_comparable<T>
+  {
+    return a.get() == b.get();
   }
 
  private:

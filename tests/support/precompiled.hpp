@@ -24,6 +24,6 @@
 #include <variant>
 #include <vector>
 
-#include <brood/brood.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <brood/brood.hpp>

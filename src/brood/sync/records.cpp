@@ -42,14 +42,13 @@ void HeldRecords::throw_own() {
       "that compare, save and load its values, must leave the container alone");
 }
 
-void HeldRecords::settle_or_unlock() {
+void HeldRecords::open_or_unlock(std::uint64_t at) {
   try {
-    if (const std::uint64_t at = load(header_->body); at != 0) open_at(at);
+    open_at(at);
   } catch (...) {
     unlock();
     throw;
   }
-  settle();
 }
 
 void HeldRecords::unlock() noexcept {

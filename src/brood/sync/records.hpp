@@ -148,12 +148,9 @@ class HeldRecords {
     if (lock.held_by_self()) [[unlikely]]
       throw_own();
     lock.lock();
-    const std::uint64_t at = load(header_->body);
-    if (lock.owner_died()) [[unlikely]] {
-      settle_or_unlock();
-    } else if (at != 0) {
-      open_at(at);
-    }
+    if (const std::uint64_t at = load(header_->body); at != 0) open_or_unlock(at);
+    if (lock.owner_died()) [[unlikely]]
+      settle();
   }
   HeldRecords(const HeldRecords&) = delete;
   HeldRecords& operator=(const HeldRecords&) = delete;
@@ -246,9 +243,9 @@ class HeldRecords {
         locked_(false) {}
 
   [[noreturn]] static void throw_own();
-  void settle_or_unlock();
+  /// Finds the body. Throws DecodeError, and then has given the lock back.
+  void open_or_unlock(std::uint64_t at);
   void unlock() noexcept;
-  /// Finds the body. Throws DecodeError; then the lock is the caller's to give back.
   void open_at(std::uint64_t at);
   [[nodiscard]] SharedOwner owner() const { return SharedOwner{ref_.index + 1}; }
   void settle_bodies() noexcept;
