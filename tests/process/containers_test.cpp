@@ -162,7 +162,7 @@ TEST_F(Containers, EqualKeysAreOneKey) {
   }
   EXPECT_EQ(padded.items(), (std::vector<std::pair<Padded, int>>{{{'k', 0.0}, 3}}));
   Dict<std::string, std::size_t> texts;
-  for (const std::size_t size : {0, 1, 21, 22, 23, 24, 63, 64, 65, 255, 1000}) {
+  for (const std::size_t size : {0U, 1U, 21U, 22U, 23U, 24U, 63U, 64U, 65U, 255U, 1000U}) {
     texts[std::string(size, '\0')] = size;
     texts[std::string(size, 'a')] = size;
   }
@@ -780,7 +780,7 @@ struct Own {
 // Workers are killed at random. What each had done is found, and at most the step that it was in.
 TEST_F(Containers, KilledWorkersHaveDoneAStepOrNot) {
   if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  constexpr int kWorkers = 3;
+  constexpr std::size_t kWorkers = 3;
   const Shop shop{.done = List<long>(std::vector<long>(kWorkers))};
   // The same steps, in a shop of nobody else's.
   const Shop model{.done = List<long>(std::vector<long>(kWorkers))};
@@ -791,34 +791,34 @@ TEST_F(Containers, KilledWorkersHaveDoneAStepOrNot) {
   const int rounds = testing::prove_everything() ? 1000 : 15;
   for (int round = 0; round != rounds; ++round) {
     std::vector<std::unique_ptr<Process>> all;
-    for (int w = 0; w != kWorkers; ++w) {
-      all.push_back(std::make_unique<Process>(work, shop, w, next[w]));
+    for (std::size_t w = 0; w != kWorkers; ++w) {
+      all.push_back(std::make_unique<Process>(work, shop, int(w), next.at(w)));
       all.back()->start();
     }
     // One after the other: those that are left go on in what the dead have left.
-    for (int w = 0; w != kWorkers; ++w) {
-      const auto at = static_cast<std::size_t>(w);
-      const long until = shop.done.at(at) + long(random() % 50);
-      ASSERT_TRUE(eventually([&] { return shop.done.at(at) > until; }));
-      all[at]->kill();
-      all[at]->join();
+    for (std::size_t w = 0; w != kWorkers; ++w) {
+      const long until = shop.done.at(w) + long(random() % 50);
+      ASSERT_TRUE(eventually([&] { return shop.done.at(w) > until; }));
+      all[w]->kill();
+      all[w]->join();
     }
     // All of them are dead now: what the model takes time for does not make it more to do.
-    for (int w = 0; w != kWorkers; ++w) {
-      const long done = shop.done.at(static_cast<std::size_t>(w));
-      const Own own = Own::of(shop, w);
-      while (modelled[w] < done) step(model, w, modelled[w]++);
-      next[w] = done;
-      if (own == Own::of(model, w)) continue;
+    for (std::size_t w = 0; w != kWorkers; ++w) {
+      const int worker = static_cast<int>(w);
+      const long done = shop.done.at(w);
+      const Own own = Own::of(shop, worker);
+      while (modelled.at(w) < done) step(model, worker, modelled.at(w)++);
+      next.at(w) = done;
+      if (own == Own::of(model, worker)) continue;
       ++in_the_middle;
-      step(model, w, modelled[w]++);
-      next[w] = done + 1;
-      ASSERT_EQ(own.stock, Own::of(model, w).stock) << "step " << done;
-      ASSERT_EQ(own, Own::of(model, w)) << "step " << done;
+      step(model, worker, modelled.at(w)++);
+      next.at(w) = done + 1;
+      ASSERT_EQ(own.stock, Own::of(model, worker).stock) << "step " << done;
+      ASSERT_EQ(own, Own::of(model, worker)) << "step " << done;
     }
   }
   std::printf("%d workers killed, %d of them after a step and before they said so\n",
-              rounds * kWorkers, in_the_middle);
+              rounds * int(kWorkers), in_the_middle);
 }
 
 }  // namespace
