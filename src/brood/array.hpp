@@ -92,6 +92,7 @@ class Array {
   template <std::ranges::sized_range Range>
     requires(std::convertible_to<std::ranges::range_reference_t<Range>, T> &&
              !std::same_as<std::remove_cvref_t<Range>, Array>)
+  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): a copy is no range to it
   explicit Array(Range&& range)
       : Array(detail::Handle(), static_cast<std::size_t>(std::ranges::size(range))) {
     std::ranges::copy(range, items().begin());
@@ -148,7 +149,7 @@ class Array {
       detail::object_type<T>(detail::ObjectKind::array);
   static constexpr std::size_t kLeastBytes = kItemsAt;
 
-  Array(detail::Handle, std::size_t size)
+  Array(const detail::Handle&, std::size_t size)
       : handle_((detail::require_shareable<T>(), create(size))) {
     header().size = size;
   }

@@ -81,6 +81,7 @@ class SharedArray {
   template <std::ranges::sized_range Range>
     requires(std::convertible_to<std::ranges::range_reference_t<Range>, T> &&
              !std::same_as<std::remove_cvref_t<Range>, SharedArray>)
+  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): a copy is no range to it
   explicit SharedArray(Range&& range, std::size_t capacity = 0)
       : SharedArray(Raw(), static_cast<std::size_t>(std::ranges::size(range)),
                     std::max(static_cast<std::size_t>(std::ranges::size(range)), capacity)) {

@@ -61,6 +61,7 @@ void SharedMemoryManager::shutdown() noexcept {
 std::vector<std::string> SharedMemoryManager::names() const {
   const std::scoped_lock guard(mutex_);
   std::vector<std::string> names;
+  names.reserve(made_.size());
   for (const SharedMemory& memory : made_) names.push_back(memory.name());
   return names;
 }

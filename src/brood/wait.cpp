@@ -93,7 +93,7 @@ class Waiting {
   }
 
   void sleep(std::optional<Member::Glance> glance) {
-    if (member_) return member_->sleep(*glance, words_, soon_);
+    if (member_ && glance) return member_->sleep(*glance, words_, soon_);
     futex_wait_any(std::span(words_).first(std::min(words_.size(), kMostWords)), soon_);
   }
 

@@ -55,12 +55,10 @@ bool LocalTask::cancel() {
     cancel_source();
     return true;
   }
-  std::stop_source stop(std::nostopstate);
-  {
+  std::stop_source stop = [&] {
     const std::lock_guard lock(mutex_);
-    if (ready()) return false;
-    stop = stop_;
-  }
+    return ready() ? std::stop_source(std::nostopstate) : stop_;
+  }();
   if (!stop.stop_possible()) return false;
   stop.request_stop();  // without the mutex: it calls back
   return true;

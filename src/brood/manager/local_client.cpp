@@ -243,8 +243,8 @@ CallState LocalCall::state() const {
 
 void LocalCall::send() {
   require_here();
-  const Block& block = sink_->block();
-  slot_->request_bytes = sink_->written();
+  const Block& block = sink().block();
+  slot_->request_bytes = sink().written();
   slot_->request_at = block.empty() ? 0 : client_->member().segment().offset_of(block.data);
   sent_ = true;
   // The commit. SUBTLE: the word, then the look at the sleeper; the server says that it sleeps
@@ -321,7 +321,7 @@ std::span<const std::byte> LocalCall::result() {
 void LocalCall::let_go(CallState how) noexcept {
   const std::shared_ptr<LocalClient> client = std::exchange(client_, nullptr);
   if (!client) return;
-  Block request = sink_->release();
+  Block request = sink().release();
   if (!client->member().is_this_process() || owner_ != client->member().self()) {
     request = {};  // the slot and the block are the original's
     sink_.reset();
@@ -333,7 +333,7 @@ void LocalCall::let_go(CallState how) noexcept {
     if (slot_->word.compare_exchange_strong(called, next)) {
       client->leave_over({.slot = index_,
                           .object = std::move(object_),
-                          .kept = sink_->take_kept(),
+                          .kept = sink().take_kept(),
                           .request = request});
       return;
     }

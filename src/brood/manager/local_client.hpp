@@ -86,7 +86,7 @@ class LocalCall final : public PendingCall {
             FunctionId function);
   ~LocalCall() override { LocalCall::release(); }
 
-  [[nodiscard]] ByteSink& arguments() override { return *sink_; }
+  [[nodiscard]] ByteSink& arguments() override { return sink(); }
   void send() override;
   [[nodiscard]] bool ready() const override;
   bool wait(Deadline deadline) override;
@@ -108,6 +108,10 @@ class LocalCall final : public PendingCall {
   std::uint32_t index_ = 0;
   Tag owner_;
   Handle object_;
+  /// Until it has been let go.
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access)
+  [[nodiscard]] SlotSink& sink() { return sink_.value(); }
+
   std::optional<SlotSink> sink_;
   std::vector<std::byte> reply_;  // a copy of one that did not fit into the slot
   bool sent_ = false;

@@ -15,8 +15,6 @@
 
 namespace brood {
 
-using detail::CallBoard;
-using detail::CallRun;
 using detail::ChildProcess;
 using detail::Deadline;
 using detail::Family;

@@ -20,6 +20,7 @@ namespace brood {
 ///
 ///     template <> inline constexpr bool brood::concurrent_calls<Counters> = true;
 template <class T>
+// NOLINTNEXTLINE(readability-identifier-naming): as std::ranges::enable_view
 inline constexpr bool concurrent_calls = false;
 
 namespace detail {
@@ -127,11 +128,11 @@ void run_on_object(F& f, CallRun& run, Arguments&& arguments) {
   T& target = object.template as<T>();
   if constexpr (std::is_void_v<R>) {
     const ManagedTurn turn(object, run.giver);
-    invoke_on(f, target, std::move(arguments));
+    invoke_on(f, target, std::forward<Arguments>(arguments));
   } else {
     const R result = [&]() -> R {
       const ManagedTurn turn(object, run.giver);
-      return invoke_on(f, target, std::move(arguments));
+      return invoke_on(f, target, std::forward<Arguments>(arguments));
     }();
     encode(run.reply, result);
   }

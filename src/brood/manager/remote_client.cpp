@@ -153,7 +153,7 @@ bool RemoteCall::wait(Deadline deadline) {
 
 std::span<const std::byte> RemoteCall::result() {
   // Ready is also what has come in and was not read yet.
-  if (!wait(Deadline::never())) throw StateError("this call has not been answered");
+  if (!wait(Deadline::never()) || !reply_) throw StateError("this call has not been answered");
   ByteSource source(*reply_);
   const auto head = decode<RemoteReply>(source);
   const std::span<const std::byte> bytes =

@@ -79,7 +79,7 @@ class ImapView {
  public:
   ImapView(Stream stream, ImapWindow window, Ranges... ranges)
       : stream_(std::move(stream)), room_(window), ranges_(std::move(ranges)...) {}
-  ImapView(ImapView&&) = default;
+  ImapView(ImapView&&) noexcept = default;
   ImapView& operator=(ImapView&&) = delete;
   ~ImapView() {
     for (const Flight& flight : flights_) {

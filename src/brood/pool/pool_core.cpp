@@ -332,7 +332,7 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
       if (tick && next_tick.passed() && job != nullptr) progress = job->owner.count_ended();
     }
     if (!questions.empty()) {
-      answer(std::move(questions));
+      answer(questions);
       continue;
     }
     if (deadline.passed()) return false;

@@ -183,7 +183,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   static void keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper);
   void stop_keeper() noexcept;
   /// Without the mutex: the predicate is the user's.
-  void answer(std::vector<Question> questions);
+  void answer(const std::vector<Question>& questions);
 
   // All below: with the mutex held.
   void tend();

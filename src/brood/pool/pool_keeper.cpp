@@ -85,7 +85,7 @@ void PoolCore::keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper) {
       next = core->next_look();
     }
     if (!questions.empty()) {
-      core->answer(std::move(questions));
+      core->answer(questions);
       continue;
     }
     if (!ready.empty()) {

@@ -61,8 +61,8 @@ void PoolCore::add_due(Time when, Due due) {
 }
 
 void PoolCore::see_to_limits() {
-  for (std::size_t i = 0; i < active_.size(); ++i) {
-    if (active_[i]->asks_owner) ask_about_failures(*active_[i]);
+  for (PoolJob* const job : active_) {
+    if (job->asks_owner) ask_about_failures(*job);
   }
   const bool any_kill = std::any_of(members_.begin(), members_.end(),
                                     [](const Member& member) { return member.kill_at; });
@@ -298,8 +298,8 @@ void PoolCore::settle(PoolJob& job, std::uint32_t item, FailureKind kind,
   }
 }
 
-void PoolCore::answer(std::vector<Question> questions) {
-  for (Question& question : questions) {
+void PoolCore::answer(const std::vector<Question>& questions) {
+  for (const Question& question : questions) {
     bool again = false;
     try {
       std::rethrow_exception(question.error);

@@ -87,7 +87,7 @@ class PoolCore::JobWatch final : public Watch {
           return false;
         }
       }
-      core_->answer(std::move(questions));
+      core_->answer(questions);
     }
   }
 
@@ -148,7 +148,7 @@ bool PoolCore::settled_now(PoolJob& job) {
     done = settled(job);
     questions.swap(questions_);
   }
-  if (!questions.empty()) answer(std::move(questions));
+  if (!questions.empty()) answer(questions);
   return done;
 }
 

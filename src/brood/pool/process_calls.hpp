@@ -129,7 +129,8 @@ class ProcessCalls {
       if (serial_) {
         using R = typename MapResult<false, Function, Ts...>::type;
         serial_map<R, false, Ts...>(function, items, ranges...).take_each([&](auto&& value) {
-          result = static_cast<Result>(std::invoke(reduce, std::move(result), std::move(value)));
+          result = static_cast<Result>(
+              std::invoke(reduce, std::move(result), std::forward<decltype(value)>(value)));
         });
         return std::move(result);
       }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <exception>
 #include <optional>
 #include <string>
@@ -27,7 +28,7 @@ constexpr std::size_t kNarrowestBar = 5;
 /// 0:07, 12:34, 3:04:05
 std::string clock_text(double seconds) {
   constexpr double kTooLong = 1e8;
-  const auto s = static_cast<long long>(std::clamp(seconds, 0.0, kTooLong) + 0.5);
+  const auto s = std::llround(std::clamp(seconds, 0.0, kTooLong));
   if (s < 3600) return fmt::format("{}:{:02}", s / 60, s % 60);
   return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }

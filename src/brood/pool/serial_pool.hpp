@@ -76,7 +76,7 @@ Outcome<R> outcome_of(Compute&& compute, std::optional<std::size_t> item = {}) {
     if (run_catching(compute, error)) return Outcome<R>(std::monostate{});
   } else {
     std::optional<R> value;
-    if (run_catching([&] { value.emplace(compute()); }, error)) {
+    if (run_catching([&] { value.emplace(compute()); }, error) && value) {
       return Outcome<R>(*std::move(value));
     }
   }

@@ -160,7 +160,7 @@ class ThreadCalls {
   auto loop(F& f, Finish finish, std::size_t items, std::uint64_t seed, std::size_t chunk,
             Compute compute) const {
     // The same object for all threads if it can be called as a constant, else copies.
-    constexpr bool kShared = ThreadCallable<const F&, Args...>;
+    constexpr bool kShared = kThreadCallable<const F&, Args...>;
     using Callable = std::conditional_t<kShared, const F, std::remove_const_t<F>>;
     ThreadResults<typename ThreadCall<Callable&, Args...>::R> results(items);
     const auto compute_chunk = [&](std::size_t begin, std::size_t end,
@@ -209,7 +209,7 @@ class ThreadCalls {
     return finish(results);
   }
   template <class F, class... Args>
-  static constexpr bool ThreadCallable =
+  static constexpr bool kThreadCallable =
       std::is_invocable_v<F, Args...> || std::is_invocable_v<F, std::stop_token, Args...>;
 
   template <class F, class... Args, class... Given>
