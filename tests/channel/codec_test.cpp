@@ -8,6 +8,7 @@
 #include <bitset>
 #include <chrono>
 #include <complex>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <filesystem>
@@ -18,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <queue>
 #include <set>
@@ -61,6 +63,12 @@ struct Record {  // as C libraries have them
   int grid[2][3];
   bool flags[3];
   double weight;
+};
+
+struct Flagged {
+  int number;
+  bool flag;
+  friend bool operator==(const Flagged&, const Flagged&) = default;
 };
 
 struct Mixed {
@@ -128,6 +136,43 @@ TEST(Codec, SequencesCross) {
   expect_same(std::array<double, 3>{1, 2, 3});
   expect_same(std::array<std::string, 2>{"a", "b"});
   expect_same(std::array<int, 0>{});
+}
+
+// Behind texts of all lengths, so that the array comes to stand at every offset; and read from
+// memory at every offset, where it cannot be read in one piece.
+TEST(Codec, LargeArraysCrossWhereverTheyStand) {
+  std::vector<double> numbers(40'000);
+  std::iota(numbers.begin(), numbers.end(), 0.5);
+  const std::vector<Flagged> flagged(20'000, Flagged{.number = 7, .flag = true});
+  const std::u32string wide(30'000, U'\u00e9');
+  const std::string text(100'000, 'x');
+  for (std::size_t before = 0; before != 17; ++before) {
+    const std::tuple value(std::string(before, 'b'), numbers, flagged, wide, text, 12345);
+    ASSERT_EQ(round_trip(value), value) << before;
+    std::vector<std::byte> bytes = encoded(value);
+    bytes.insert(bytes.begin(), before, std::byte{});
+    ByteSource source(std::span<const std::byte>(bytes).subspan(before));
+    ASSERT_EQ(decode<std::remove_cv_t<decltype(value)>>(source), value) << before;
+  }
+}
+
+TEST(Codec, LargeArraysThatAreDamagedAreRefused) {
+  const std::vector<std::byte> whole = encoded(std::vector<double>(10'000, 1.0));
+  const std::size_t padding = 9;  // behind a size of nine bytes
+  for (const unsigned byte : {8U, 15U, 255U}) {
+    std::vector<std::byte> bytes = whole;
+    bytes.at(padding) = static_cast<std::byte>(byte);
+    ByteSource source(bytes);
+    EXPECT_THROW(decode<std::vector<double>>(source), DecodeError) << byte;
+  }
+  for (const std::size_t left : {9U, 10U, 12U, 40'000U, 80'009U}) {
+    ByteSource source(std::span<const std::byte>(whole).first(left));
+    EXPECT_THROW(decode<std::vector<double>>(source), DecodeError) << left;
+  }
+  std::vector<std::byte> flags = encoded(std::vector<Flagged>(20'000, Flagged{}));
+  flags.at(flags.size() - sizeof(Flagged) + offsetof(Flagged, flag)) = std::byte{2};
+  ByteSource source(flags);
+  EXPECT_THROW(decode<std::vector<Flagged>>(source), DecodeError);
 }
 
 TEST(Codec, VectorsOfBoolCrossAtAnySize) {

@@ -372,7 +372,15 @@ TEST_F(HeapTest, WhatIsGivenAwayOutlivesItsMaker) {
   EXPECT_LT(static_cast<std::size_t>(next.data - small.data) + 4096, 8192U)
       << "not in the page that was left";
   heap.free_shared(segment_.offset_of(large.data), kObject);
-  EXPECT_EQ(heap.allocate(3 * kMiB).data, large.data) << "used again by who freed it";
+  Block again = heap.allocate(3 * kMiB);
+  EXPECT_EQ(again.data, large.data) << "used again by who freed it";
+  // What the other says of its pages is not believed beyond the block.
+  heap.give(again, kObject);
+  heap.free_shared(segment_.offset_of(again.data), kObject, ~std::size_t{0});
+  again = heap.allocate(3 * kMiB - 5);
+  EXPECT_EQ(again.data, large.data);
+  EXPECT_LE(again.bytes, 4 * kMiB);
+  std::memset(again.data, 0x33, again.bytes);
 }
 
 TEST_F(HeapTest, WhatIsFreedIsFreeInPublic) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -121,6 +122,10 @@ class ByteSource {
 
   [[nodiscard]] std::size_t remaining() const { return static_cast<std::size_t>(end_ - cursor_); }
   [[nodiscard]] std::size_t position() const { return static_cast<std::size_t>(cursor_ - begin_); }
+  /// Whether the next byte is at a multiple of `alignment` in memory.
+  [[nodiscard]] bool is_aligned(std::size_t alignment) const {
+    return reinterpret_cast<std::uintptr_t>(cursor_) % alignment == 0;
+  }
 
   /// Throws DecodeError: the bytes at the present position are not what they should be, as in
   /// "a bool" or "the index of a variant".

@@ -23,18 +23,48 @@
 #include <vector>
 
 #include <brood/channel/archive.hpp>
+#include <brood/platform/memory_file.hpp>
 
 namespace brood::detail {
 
-/// Reads `size` bytewise elements to the end of a vector or string. Throws DecodeError.
+/// Large arrays of what must be aligned begin at a multiple of their alignment, so that they can be
+/// read in one piece: behind their size is a byte that says how many bytes were left out for that.
+template <class T>
+constexpr bool is_set_straight(std::size_t size) {
+  return alignof(T) > 1 && size >= (std::size_t{64} << 10U) / sizeof(T);
+}
+
+/// Writes bytewise elements, and before them how many.
+template <class T>
+void write_images(Encoder& to, const T* values, std::size_t size) {
+  to.put_size(size);
+  if (is_set_straight<T>(size)) {
+    constexpr std::byte kNothing[alignof(T)]{};
+    const std::size_t over = (to.sink().written() + 1) % alignof(T);
+    to.put(static_cast<unsigned char>(over == 0 ? 0 : alignof(T) - over));
+    to.sink().write(kNothing, over == 0 ? 0 : alignof(T) - over);
+  }
+  to.sink().write(values, size * sizeof(T));
+}
+
+/// Reads `size` bytewise elements to the end of an empty vector or string. Throws DecodeError.
 template <class Container>
 void read_images(Decoder& from, Container& to, std::size_t size) {
   using T = typename Container::value_type;
-  // Through a small buffer, which stays in the cache: the bytes may be misaligned, and resize()
-  // would write each element first. get_size() has seen that there are bytes for all.
+  if (is_set_straight<T>(size)) from.source().take(from.template get<unsigned char>());
+  to.reserve(size);
+  want_huge_pages(to.data(), size * sizeof(T));
+  if constexpr (!holds_bool<T>()) {
+    if (from.source().is_aligned(alignof(T))) {
+      const auto* const values = reinterpret_cast<const T*>(from.source().take(size * sizeof(T)));
+      to.insert(to.end(), values, values + size);
+      return;
+    }
+  }
+  // Through a small buffer, which stays in the cache: the bytes are misaligned, and resize() would
+  // write each element first.
   constexpr std::size_t kBlock = std::max<std::size_t>(1, 4096 / sizeof(T));
   alignas(T) std::byte buffer[kBlock * sizeof(T)];
-  to.reserve(size);
   while (size > 0) {
     const std::size_t count = std::min(size, kBlock);
     from.source().read(buffer, count * sizeof(T));
@@ -55,19 +85,15 @@ struct Codec<std::basic_string<C, Traits, A>> {
   using Value = std::basic_string<C, Traits, A>;
   using Parts = TypeList<>;
   static constexpr std::size_t kLeast = 1;
-  static void write(Encoder& to, const Value& text) {
-    to.put_size(text.size());
-    to.sink().write(text.data(), text.size() * sizeof(C));
-  }
+  static void write(Encoder& to, const Value& text) { write_images(to, text.data(), text.size()); }
   static Value read(Decoder& from) {
     const std::size_t size = from.get_size(sizeof(C));
-    if constexpr (sizeof(C) == 1) {
+    if (sizeof(C) == 1 && size < 4096) {
       return Value(reinterpret_cast<const C*>(from.source().take(size)), size);
-    } else {
-      Value text;
-      read_images(from, text, size);
-      return text;
     }
+    Value text;
+    read_images(from, text, size);
+    return text;
   }
 };
 
@@ -76,10 +102,10 @@ struct Codec<std::vector<T, A>> {
   using Parts = TypeList<T>;
   static constexpr std::size_t kLeast = 1;
   static void write(Encoder& to, const std::vector<T, A>& values) {
-    to.put_size(values.size());
     if constexpr (is_bytewise<T>) {
-      to.sink().write(values.data(), values.size() * sizeof(T));
+      write_images(to, values.data(), values.size());
     } else {
+      to.put_size(values.size());
       for (const T& value : values) to.put_element<T>(value);
     }
   }

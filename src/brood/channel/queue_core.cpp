@@ -324,7 +324,9 @@ void QueueCore::free_block(Member& member, SharedOwner owner, const Held& held) 
         member.objects().unlink(first + i * sizeof(ObjectLink<>), member.self());
       }
     }
-    member.heap().free_shared(ref.at, owner);
+    // All of it was written: who uses it next need not ask for pages again, which is as slow as
+    // copying them.
+    member.heap().free_shared(ref.at, owner, QueueMessageSink::kHead + ref.bytes);
   } catch (const DecodeError&) {
     return;  // somebody wrote over it
   }

@@ -227,13 +227,12 @@ bool Heap::is_shared(std::uint64_t offset, SharedOwner owner) const noexcept {
   return unit && board_.is_shared(*unit, owner);
 }
 
-void Heap::free_shared(std::uint64_t offset, SharedOwner owner) noexcept {
+void Heap::free_shared(std::uint64_t offset, SharedOwner owner, std::size_t used) noexcept {
   const std::optional<std::size_t> unit = unit_at(offset);
   if (!unit || board_.give_back(*unit, owner, owner_) != HeapBoard<>::GivenBack::large) return;
   board_.disown(*unit);
   const std::scoped_lock guard(lists_->mutex);
-  // Which of its bytes have pages only its maker knew.
-  lists_->put_large(data_ + *unit * HeapBoard<>::kUnit, 0);
+  lists_->put_large(data_ + *unit * HeapBoard<>::kUnit, used);
 }
 
 std::size_t Heap::recover(Segment& segment, Tag dead, Tag by) noexcept {

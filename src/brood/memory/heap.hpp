@@ -79,8 +79,9 @@ class Heap {
   void give(Block block, SharedOwner owner) noexcept;
   /// Frees the block at `offset` of the segment if it is the object's; otherwise does nothing. So
   /// who was killed in it is followed by another who does it again, as long as the object's number
-  /// is not given to another, nor the object a new block meanwhile.
-  void free_shared(std::uint64_t offset, SharedOwner owner) noexcept;
+  /// is not given to another, nor the object a new block meanwhile. `used`: so many of its bytes
+  /// were written, and so have pages, as far as the caller knows.
+  void free_shared(std::uint64_t offset, SharedOwner owner, std::size_t used = 0) noexcept;
 
   /// Whether free_shared() would free it.
   [[nodiscard]] bool is_shared(std::uint64_t offset, SharedOwner owner) const noexcept;

@@ -217,6 +217,7 @@ Block Heap::Lists::take_large(std::size_t bytes) {
 void Heap::Lists::put_large(std::byte* data, std::size_t populated) noexcept {
   const std::size_t first = granule_of(data);
   const std::size_t bytes = board_.run_length(first) * granule_bytes_;
+  populated = std::min(populated, bytes) / page_size() * page_size();
   if (cached_bytes_ + bytes <= kKeep) {
     try {
       cached_.emplace(bytes, Large{data, populated});

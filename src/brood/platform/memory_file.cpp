@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <limits>
 #include <utility>
 
@@ -114,6 +115,20 @@ bool populate_pages(std::byte* data, std::size_t bytes) noexcept {
     }
   }
   return true;
+}
+
+void want_huge_pages(void* data, std::size_t bytes) noexcept {
+  // Below this an allocator mostly hands out memory that has its pages; the advice would only cut
+  // its mappings into pieces.
+  constexpr std::size_t kLeast = std::size_t{8} << 20U;
+  constexpr std::size_t kHuge = std::size_t{2} << 20U;
+  if (bytes < kLeast) return;
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t first = (begin + kHuge - 1) / kHuge * kHuge;
+  const std::uintptr_t end = (begin + bytes) / kHuge * kHuge;
+  const int before = errno;
+  ::madvise(static_cast<std::byte*>(data) + (first - begin), end - first, MADV_HUGEPAGE);
+  errno = before;
 }
 
 void discard_pages(std::byte* data, std::size_t bytes) noexcept {
