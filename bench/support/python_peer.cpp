@@ -111,6 +111,29 @@ def run_pipe(pool, n):
     ours.send_bytes(b'')
     peer.join()
 
+def get_and_set(shared, n):
+    for i in range(n):
+        shared[i % 1000] = shared[i % 1000] + 1
+
+def run_dict(pool, n):
+    with multiprocessing.Manager() as manager:
+        shared = manager.dict({i: 0 for i in range(1000)})
+        start = time.perf_counter()
+        get_and_set(shared, n)
+        return time.perf_counter() - start
+
+def run_dict_two(pool, n):
+    with multiprocessing.Manager() as manager:
+        shared = manager.dict({i: 0 for i in range(1000)})
+        processes = [multiprocessing.Process(target=get_and_set, args=(shared, n // 2))
+                     for _ in range(2)]
+        start = time.perf_counter()
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        return time.perf_counter() - start
+
 if __name__ == '__main__':
     multiprocessing.set_start_method('fork')
     with multiprocessing.Pool(2) as pool:
@@ -119,8 +142,8 @@ if __name__ == '__main__':
             what, n = line.split()
             run = globals()['run_' + what]
             start = time.perf_counter()
-            run(pool, int(n))
-            print(time.perf_counter() - start, flush=True)
+            inner = run(pool, int(n))
+            print(inner or time.perf_counter() - start, flush=True)
 )";
 
 extern "C" char** environ;

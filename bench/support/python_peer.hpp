@@ -26,6 +26,7 @@ class PythonPeer {
   //   queue        n numbers through a Queue, from one process to another; queue_two: from two to
   //                two; queue_text: n texts of 1000 characters
   //   pipe         n times 64 bytes through a Pipe to another process and back
+  //   dict         n times a value of Manager().dict() read and written; dict_two: by two processes
   // Throws std::runtime_error when there is no python3 or it fails.
   double seconds(const std::string& what, long n);
 
