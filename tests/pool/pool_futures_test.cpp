@@ -8,6 +8,7 @@
 #include <coroutine>
 #include <exception>
 #include <latch>
+#include <memory>
 #include <set>
 #include <string>
 #include <thread>
@@ -125,25 +126,31 @@ TEST_P(PoolFuturesTest, TheEndOfThePoolIsSeenByContinuations) {
 /// A coroutine that begins at once and whose result is waited for.
 struct Task {
   struct promise_type {
+    // Only who is suspended may be destroyed: so the end is told from there, by what is not part of
+    // the coroutine.
+    struct TellsTheEnd {
+      [[nodiscard]] bool await_ready() const noexcept { return false; }
+      void await_suspend(std::coroutine_handle<promise_type> coroutine) const noexcept {
+        const std::shared_ptr<std::latch> done = coroutine.promise().done;
+        done->count_down();
+      }
+      void await_resume() const noexcept {}
+    };
     Task get_return_object() { return Task{this}; }
     std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_always final_suspend() noexcept {
-      done.test_and_set();
-      done.notify_all();
-      return {};
-    }
+    TellsTheEnd final_suspend() noexcept { return {}; }
     void return_value(std::string text) { value = std::move(text); }
     void unhandled_exception() { error = std::current_exception(); }
     std::string value;
     std::exception_ptr error;
-    std::atomic_flag done{};
+    std::shared_ptr<std::latch> done = std::make_shared<std::latch>(1);
   };
   explicit Task(promise_type* p) : promise(p) {}
   Task(const Task&) = delete;
   Task& operator=(const Task&) = delete;
   ~Task() { std::coroutine_handle<promise_type>::from_promise(*promise).destroy(); }
   std::string get() const {
-    promise->done.wait(false);
+    promise->done->wait();
     if (promise->error) std::rethrow_exception(promise->error);
     return promise->value;
   }
