@@ -74,6 +74,12 @@ class TaskTimeout : public TimeoutError {
   using TimeoutError::TimeoutError;
 };
 
+/// A task needed more memory than it may have. Nothing else failed, its worker goes on.
+class MemoryLimitExceeded : public Error {
+ public:
+  using Error::Error;
+};
+
 /// The call makes no sense in the object's present state: started twice, closed while running.
 class StateError : public Error {
  public:

@@ -80,6 +80,16 @@ struct PoolOptions {
   std::chrono::nanoseconds max_worker_age{0};
   /// A worker without work for so long ends; the next call starts it again. 0: never.
   std::chrono::nanoseconds idle_timeout{0};
+  /// How many CPUs a worker and what it starts shall use: what cpu_count() says in it, so how many
+  /// workers a pool in a worker has, and how many threads OpenMP, OpenBLAS and the like compute
+  /// with, unless their environment variables are set. cpu_count() / workers, at least 1, if not
+  /// given, so that all together use what there is; 0 leaves it alone.
+  std::optional<int> cpus_per_worker = {};
+  /// Binds each worker to one CPU, in turn.
+  bool pin_workers = false;
+  /// Added to the workers' priority as by nice(1), -20 to 19: with 19 they take what others leave.
+  /// Below 0 needs a privilege; the constructor throws SystemError without it.
+  int niceness = 0;
   /// What resize() may go up to; `workers` if less.
   int max_workers = 0;
 };
@@ -110,6 +120,13 @@ struct CallOptions {
   RetryIf retry_if = {};
   /// How much CPU time an item may use; as `timeout`, which it is like otherwise.
   std::chrono::nanoseconds cpu_time{0};
+  /// How many bytes of memory an item may ask for beyond what its worker had when it began. What it
+  /// asks for beyond fails, as it does where there is no more: an item that ends with std::bad_alloc
+  /// fails with MemoryLimitExceeded, and its worker goes on; one that does not check crashes, which
+  /// costs it alone. Counted are its heap and private mappings, of each process that it starts by
+  /// itself; not shared memory, so not results. Chunks are of 1 item then, unless you say. It costs
+  /// some microseconds an item.
+  std::size_t memory = 0;
   /// Workers do what has the higher priority first, also when it comes while they are at a map:
   /// they finish the chunk that they are in. Calls of equal priority are worked off as they came.
   int priority = 0;

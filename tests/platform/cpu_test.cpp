@@ -1,8 +1,10 @@
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -45,6 +47,37 @@ TEST_F(Cpu, CountsWhatAffinityAllows) {
     break;
   }
   EXPECT_EQ(affinity_count(), CPU_COUNT(&allowed));
+}
+
+TEST_F(Cpu, LibrariesComputeWithSoManyThreads) {
+  in_child([] {
+    ::unsetenv("OMP_NUM_THREADS");
+    void* const openmp = ::dlopen("libgomp.so.1", RTLD_NOW | RTLD_GLOBAL);
+    limit_library_threads(3);
+    EXPECT_STREQ(std::getenv("OMP_NUM_THREADS"), "3");
+    EXPECT_STREQ(std::getenv("OPENBLAS_NUM_THREADS"), "3");
+    if (openmp == nullptr) return;
+    auto* const most = reinterpret_cast<int (*)()>(::dlsym(openmp, "omp_get_max_threads"));
+    ASSERT_NE(most, nullptr);
+    EXPECT_EQ(most(), 3);
+    ::setenv("OMP_NUM_THREADS", "3", 1);  // as if by the user
+    limit_library_threads(2);
+    EXPECT_STREQ(std::getenv("OMP_NUM_THREADS"), "3");
+    EXPECT_EQ(most(), 3);
+  });
+}
+
+TEST_F(Cpu, ProcessesAreBoundToOneAfterTheOther) {
+  const int count = affinity_count();
+  for (int i = 0; i != 2 * count; ++i) {
+    in_child([&] {
+      pin_to_cpu(static_cast<unsigned>(i));
+      EXPECT_EQ(affinity_count(), 1);
+      const int cpu = ::sched_getcpu();
+      pin_to_cpu(7);
+      EXPECT_EQ(::sched_getcpu(), cpu) << "there is no other left";
+    });
+  }
 }
 
 bool write_to(const fs::path& file, const std::string& text) {

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
+#include <new>
 #include <numeric>
 #include <sstream>
 #include <stdexcept>
@@ -26,6 +28,7 @@ using namespace brood::testing;
 using brood::ArgumentError;
 using brood::Array;
 using brood::Future;
+using brood::MemoryLimitExceeded;
 using brood::Outcome;
 using brood::Pool;
 using brood::TaskCancelled;
@@ -156,6 +159,76 @@ TEST_P(PoolLimitsTest, CpuTimeIsLimitedAndSleepIsNotCpuTime) {
   EXPECT_NE(message_of(outcomes[1].error()).find("CPU time"), std::string::npos)
       << message_of(outcomes[1].error());
   EXPECT_TRUE(outcomes[2].has_value()) << message_of(outcomes[2].error());
+}
+
+// --- memory ----------------------------------------------------------------------------------
+
+constexpr std::size_t kMiB = std::size_t{1} << 20U;
+
+int greedy_at_three(int n) {
+  const std::vector<char> memory((n == 3 ? 400 : 10) * kMiB, 'x');
+  return memory[kMiB] == 'x' ? n : -1;
+}
+
+TEST_P(PoolLimitsTest, AnItemThatAsksForTooMuchMemoryFailsAlone) {
+  if (kAddressSanitizer) GTEST_SKIP() << "AddressSanitizer has a memory management of its own";
+  for (const int workers : {1, 2, 5}) {
+    SCOPED_TRACE(workers);
+    Pool pool({.workers = workers});
+    for (const std::size_t chunk : {0U, 1U, 8U}) {
+      SCOPED_TRACE(chunk);
+      const auto outcomes = pool.with({.chunk = chunk, .memory = 100 * kMiB})
+                                .try_map(greedy_at_three, first_integers(8));
+      for (int n = 0; n < 8; ++n) {
+        const auto& outcome = outcomes[static_cast<std::size_t>(n)];
+        if (n != 3) {
+          ASSERT_TRUE(outcome.has_value()) << n << ": " << message_of(outcome.error());
+          EXPECT_EQ(outcome.value(), n);
+          continue;
+        }
+        ASSERT_TRUE(is_a<MemoryLimitExceeded>(outcome.error())) << message_of(outcome.error());
+        EXPECT_NE(message_of(outcome.error()).find("104857600 bytes"), std::string::npos)
+            << message_of(outcome.error());
+      }
+    }
+    EXPECT_EQ(pool.counts().crashed, 0U);
+    EXPECT_EQ(pool.apply(greedy_at_three, 3), 3) << "a limit was left behind";
+  }
+}
+
+TEST_P(PoolLimitsTest, TasksHaveTheirOwnLimitsOfMemory) {
+  if (kAddressSanitizer) GTEST_SKIP() << "AddressSanitizer has a memory management of its own";
+  Pool pool({.workers = 1});
+  std::vector<Future<int>> futures;
+  for (const std::size_t limit : {100U, 0U, 600U, 1U}) {
+    futures.push_back(pool.with({.memory = limit * kMiB}).submit(greedy_at_three, 3));
+  }
+  EXPECT_TRUE(is_a<MemoryLimitExceeded>(thrown_by([&] { futures[0].get(); })));
+  EXPECT_EQ(futures[1].get(), 3);
+  EXPECT_EQ(futures[2].get(), 3);
+  EXPECT_TRUE(is_a<MemoryLimitExceeded>(thrown_by([&] { futures[3].get(); })));
+  EXPECT_EQ(pool.counts().started, 1U);
+}
+
+// Its own std::bad_alloc, and one who does not look at what malloc says.
+TEST_P(PoolLimitsTest, CodeThatDoesNotCheckItsMemoryCrashesAlone) {
+  if (kAddressSanitizer) GTEST_SKIP() << "AddressSanitizer has a memory management of its own";
+  Pool pool({.workers = 2});
+  const auto careless = [](int n) {
+    if (n == 1) throw std::bad_alloc();
+    auto* const memory = static_cast<volatile char*>(std::malloc((n == 3 ? 400 : 10) * kMiB));
+    memory[5] = 1;
+    std::free(const_cast<char*>(memory));
+    return n;
+  };
+  const auto outcomes = pool.with({.memory = 100 * kMiB}).try_map(careless, first_integers(5));
+  EXPECT_TRUE(is_a<WorkerCrashed>(outcomes[3].error()));
+  for (const std::size_t n : {0U, 2U, 4U}) EXPECT_TRUE(outcomes[n].has_value()) << n;
+  EXPECT_TRUE(is_a<std::bad_alloc>(thrown_by([&] { pool.apply(careless, 1); })))
+      << "without a limit it is what it is";
+  const auto again =
+      pool.with({.retries = 1, .memory = 100 * kMiB}).try_map(careless, first_integers(5));
+  EXPECT_EQ(as<WorkerCrashed>(again[3].error()).crash().attempt, 2U);
 }
 
 // --- deadline --------------------------------------------------------------------------------

@@ -1,14 +1,19 @@
 // Workers that come and go while the pool works: recycled, idle, more of them, fewer of them.
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <brood/bind.hpp>
+#include <brood/cpu_count.hpp>
 #include <brood/value.hpp>
 
 #include "pool_test_support.hpp"
@@ -21,6 +26,7 @@ using brood::ArgumentError;
 using brood::Future;
 using brood::Pool;
 using brood::PoolClosed;
+using brood::PoolOptions;
 using brood::StateError;
 using brood::Value;
 
@@ -66,10 +72,11 @@ TEST_P(PoolWorkersTest, OneItemAWorkerIsTheStrictestIsolation) {
 TEST_P(PoolWorkersTest, AWorkerThatGrowsIsReplaced) {
   if (kAddressSanitizer) GTEST_SKIP() << "AddressSanitizer has a memory management of its own";
   Pool pool({.workers = 1, .max_worker_growth = 64U << 20U});
-  // More than what malloc may have left over from before, so that it is always new memory.
+  // Not from malloc, which may have memory left over from before.
   const auto leak = [](int n) {
-    auto* lost = new std::vector<char>(40U << 20U, 'x');
-    return lost->size() > 0 ? ::getpid() : n;
+    void* const lost = ::mmap(nullptr, 40U << 20U, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    return lost != MAP_FAILED ? ::getpid() : n;
   };
   const std::vector<long> counts =
       items_by_process(pool.with({.chunk = 1}).map(leak, first_integers(8)));
@@ -123,6 +130,83 @@ TEST_P(PoolWorkersTest, TheFinalizerRunsAtAnOrderlyEndOnly) {
     pool.with({.chunk = 1}).map(my_pid, first_integers(3));
     EXPECT_TRUE(eventually([&] { return read_file(ends) == "....."; })) << read_file(ends);
   }
+}
+
+TEST_P(PoolWorkersTest, ThoseThatEndInOrderHaveNotCrashed) {
+  for (const bool with_finalizer : {false, true}) {
+    PoolOptions options{.workers = 2};
+    if (with_finalizer) options.finalizer = [] {};
+    Pool pool(options);
+    EXPECT_EQ(pool.map(my_pid, first_integers(4)).size(), 4U);
+    pool.close();
+    pool.join();
+    EXPECT_EQ(pool.counts().crashed, 0U) << with_finalizer;
+    EXPECT_EQ(pool.counts().recycled, 0U) << with_finalizer;
+  }
+  PoolOptions options{.workers = 1};
+  options.finalizer = [] { ::_exit(3); };
+  Pool pool(options);
+  pool.close();
+  pool.join();
+  EXPECT_EQ(pool.counts().crashed, 1U);
+}
+
+struct SeenInside {
+  int cpus;
+  std::string openmp;
+  int niceness;
+  std::vector<int> allowed;
+};
+SeenInside look(int) {
+  const char* const openmp = std::getenv("OMP_NUM_THREADS");
+  SeenInside seen{.cpus = brood::cpu_count(),
+                  .openmp = openmp != nullptr ? openmp : "",
+                  .niceness = ::getpriority(PRIO_PROCESS, 0),
+                  .allowed = {}};
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return seen;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) seen.allowed.push_back(cpu);
+  }
+  return seen;
+}
+
+TEST_P(PoolWorkersTest, ShareTheCpus) {
+  const int cpus = brood::cpu_count();
+  for (const int workers : {1, 2, 100}) {
+    if (workers == 100 && GetParam() != brood::StartMethod::forkserver) continue;
+    const SeenInside seen = Pool({.workers = workers}).apply(look, 0);
+    EXPECT_EQ(seen.cpus, std::max(1, cpus / workers)) << workers;
+    EXPECT_EQ(seen.openmp, std::to_string(seen.cpus)) << workers;
+  }
+  EXPECT_EQ(Pool({.workers = 1, .cpus_per_worker = 7}).apply(look, 0).cpus, 7);
+  const SeenInside alone = Pool({.workers = 2, .cpus_per_worker = 0}).apply(look, 0);
+  EXPECT_EQ(alone.cpus, cpus);
+  EXPECT_EQ(alone.openmp, "");
+  // What the user said stands.
+  ::setenv("OMP_NUM_THREADS", "5", 1);
+  EXPECT_EQ(Pool({.workers = 2}).apply(look, 0).openmp, "5");
+  ::unsetenv("OMP_NUM_THREADS");
+  // And so a pool in a worker has the worker's share of workers.
+  EXPECT_EQ(
+      Pool({.workers = 1, .cpus_per_worker = 3}).apply([](int) { return Pool().workers(); }, 0), 3);
+}
+
+TEST_P(PoolWorkersTest, CanBeBoundToCpusAndBeNice) {
+  const std::vector<int> allowed = look(0).allowed;
+  const int niceness = look(0).niceness;
+  Pool pool({.workers = 3, .pin_workers = true, .niceness = 2});
+  for (int i = 0; i < 20; ++i) {
+    const SeenInside inside = pool.apply(look, 0);
+    ASSERT_EQ(inside.allowed.size(), 1U);
+    EXPECT_EQ(std::count(allowed.begin(), allowed.end(), inside.allowed[0]), 1);
+    EXPECT_EQ(inside.niceness, std::min(niceness + 2, 19));
+  }
+  EXPECT_EQ(look(0).allowed, allowed);
+  EXPECT_EQ(look(0).niceness, niceness);
+  EXPECT_THROW(Pool({.workers = 1, .niceness = 20}), ArgumentError);
+  EXPECT_THROW(Pool({.workers = 1, .niceness = -21}), ArgumentError);
+  EXPECT_THROW(Pool({.workers = 1, .cpus_per_worker = -1}), ArgumentError);
 }
 
 TEST_P(PoolWorkersTest, MoreAndFewerWorkersWhileTheyWork) {

@@ -227,6 +227,7 @@ std::span<const ExceptionType> standard_types() {
       from_message<StartError>(),
       from_message<TimeoutError>(),
       from_message<TaskTimeout>(),
+      from_message<MemoryLimitExceeded>(),
       from_message<StateError>(),
       from_message<ArgumentError>(),
       from_message<PoolClosed>(),

@@ -1,26 +1,61 @@
 #include <brood/platform/memory_use.hpp>
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdio>
+#include <utility>
 
 #include <brood/platform/fd.hpp>
 
 namespace brood::detail {
 
-std::uint64_t private_memory() noexcept {
+namespace {
+
+/// In bytes; all 0 without /proc.
+struct Use {
+  std::uint64_t resident = 0;
+  std::uint64_t shared = 0;
+  std::uint64_t data = 0;
+};
+
+Use read_use() noexcept {
   const Fd file(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC));
   std::array<char, 256> text{};
-  if (!file.valid() || ::read(file.get(), text.data(), text.size() - 1) <= 0) return 0;
-  unsigned long long size = 0;
+  if (!file.valid() || ::read(file.get(), text.data(), text.size() - 1) <= 0) return {};
   unsigned long long resident = 0;
   unsigned long long shared = 0;
-  if (std::sscanf(text.data(), "%llu %llu %llu", &size, &resident, &shared) != 3) return 0;
-  return resident > shared
-             ? (resident - shared) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))
-             : 0;
+  unsigned long long data = 0;
+  if (std::sscanf(text.data(), "%*u %llu %llu %*u %*u %llu", &resident, &shared, &data) != 3) {
+    return {};
+  }
+  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return {.resident = resident * page, .shared = shared * page, .data = data * page};
+}
+
+}  // namespace
+
+std::uint64_t private_memory() noexcept {
+  const Use use = read_use();
+  return use.resident > use.shared ? use.resident - use.shared : 0;
+}
+
+std::uint64_t data_memory() noexcept { return read_use().data; }
+
+DataLimit::DataLimit(std::uint64_t bytes) noexcept {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_DATA, &limit) != 0 || limit.rlim_cur <= bytes) return;
+  const rlim_t before = std::exchange(limit.rlim_cur, bytes);
+  if (::setrlimit(RLIMIT_DATA, &limit) == 0) before_ = before;
+}
+
+DataLimit::~DataLimit() {
+  struct rlimit limit {};
+  if (!before_ || ::getrlimit(RLIMIT_DATA, &limit) != 0) return;
+  limit.rlim_cur = *before_;
+  ::setrlimit(RLIMIT_DATA, &limit);
 }
 
 }  // namespace brood::detail

@@ -39,7 +39,8 @@ std::shared_ptr<const CallLimits> limits_of(const CallOptions& options) {
         fmt::format("a jitter of {}: it is a part of the backoff, 0 to 1", options.jitter));
   }
   const bool any = options.timeout.count() != 0 || options.deadline.count() != 0 ||
-                   options.retries != 0 || options.cpu_time.count() != 0 || options.priority != 0;
+                   options.retries != 0 || options.cpu_time.count() != 0 || options.priority != 0 ||
+                   options.memory != 0;
   if (!any) return nullptr;
   auto limits = std::make_shared<CallLimits>();
   limits->timeout = options.timeout;
@@ -51,6 +52,7 @@ std::shared_ptr<const CallLimits> limits_of(const CallOptions& options) {
   limits->jitter = options.jitter;
   limits->retry_if = options.retry_if;
   limits->priority = options.priority;
+  limits->memory = options.memory;
   return limits;
 }
 

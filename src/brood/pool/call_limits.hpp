@@ -26,6 +26,7 @@ struct CallLimits {
   double jitter = 0;
   RetryIf retry_if;
   int priority = 0;
+  std::uint64_t memory = 0;  // bytes
 
   /// Somebody must look at the running items now and then.
   [[nodiscard]] bool timed() const {

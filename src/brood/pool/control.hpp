@@ -18,8 +18,9 @@ namespace brood::detail {
 /// One worker's place in the pool.
 struct alignas(128) WorkerCell {
   /// kRetired and kIdle: it ends because it is to be replaced, or because there was no work; what
-  /// is in its slots goes to others, and nobody is blamed.
-  enum Status : std::uint32_t { kStarting, kReady, kInitializerFailed, kRetired, kIdle };
+  /// is in its slots goes to others, and nobody is blamed. kDone: the pool was closed, and all is
+  /// done.
+  enum Status : std::uint32_t { kStarting, kReady, kInitializerFailed, kRetired, kIdle, kDone };
 
   std::atomic<std::uint32_t> event;     // the worker sleeps on it; whoever wakes it adds one
   std::atomic<std::uint32_t> status;    // by the worker
@@ -49,6 +50,7 @@ struct alignas(64) JobHeader {
   std::uint64_t output_at;   // of a map: results or ResultSlot, one per item; else TaskRecord
   std::uint64_t errors_at;  // of a map: atomic<uint64_t> per slot, the last ErrorNote of its worker
   std::uint64_t seed;       // of a map: of its items' random numbers
+  std::uint64_t memory;     // bytes that an item may ask for; 0: any number
   /// Who waits: kNobody, item + 1, or kAnyItem; and what they sleep on.
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> event;

@@ -63,6 +63,14 @@ Pool::Pool(PoolOptions options) {
     throw ArgumentError(
         fmt::format("max_workers of {}: at most {} are possible", options.max_workers, kMost));
   }
+  const int cpus = options.cpus_per_worker.value_or(std::max(cpu_count() / workers, 1));
+  if (cpus < 0) {
+    throw ArgumentError(
+        fmt::format("cpus_per_worker of {}: 1 or more, or 0 to leave it alone", cpus));
+  }
+  if (options.niceness < -20 || options.niceness > 19) {
+    throw ArgumentError(fmt::format("a niceness of {}: -20 to 19 are possible", options.niceness));
+  }
   core_ = std::make_shared<detail::PoolCore>(detail::PoolSetup{
       .workers = static_cast<std::uint32_t>(workers),
       .max_workers = static_cast<std::uint32_t>(std::max(workers, options.max_workers)),
@@ -73,7 +81,10 @@ Pool::Pool(PoolOptions options) {
       .max_tasks = options.max_tasks_per_worker,
       .max_growth = options.max_worker_growth,
       .max_age = options.max_worker_age,
-      .idle_timeout = options.idle_timeout});
+      .idle_timeout = options.idle_timeout,
+      .cpus = cpus,
+      .pinned = options.pin_workers,
+      .niceness = options.niceness});
 }
 
 Pool& Pool::operator=(Pool&& other) noexcept {

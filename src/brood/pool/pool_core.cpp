@@ -62,7 +62,7 @@ PoolCore::PoolCore(PoolSetup setup)
   tended_epoch_ = segment().header().death_epoch.load();
   try {
     for (std::uint32_t slot = 0; slot < setup_.workers; ++slot) start_worker(slot);
-    if (setup_.initializer) await_initializers();
+    if (setup_.can_fail()) await_initializers();
   } catch (...) {
     terminate();
     free_dead_groups();
@@ -153,6 +153,7 @@ std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t 
     job->priority = header->priority = limits->priority;
     job->asks_owner = limits->asks();
     header->asks_owner = job->asks_owner ? 1 : 0;
+    header->memory = limits->memory;
   }
   job->limits = std::move(limits);
   return job;

@@ -48,6 +48,12 @@ struct PoolSetup {
   std::uint64_t max_growth = 0;
   std::chrono::nanoseconds max_age{0};
   std::chrono::nanoseconds idle_timeout{0};
+  int cpus = 0;  // of a worker; 0: left alone
+  bool pinned = false;
+  int niceness = 0;
+
+  /// Workers do what may fail before their first task.
+  [[nodiscard]] bool can_fail() const { return initializer || pinned || niceness != 0; }
 };
 
 /// The part of a pool that does not depend on types: workers, jobs, deaths, waiting.
@@ -221,7 +227,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void free_retired(bool all) noexcept;
   void free_dead_groups() noexcept;
   void free_task(PoolJob& job, std::uint32_t item) noexcept;
-  std::shared_ptr<PoolJob> open_batch(bool asks_owner, int priority);
+  std::shared_ptr<PoolJob> open_batch(const CallLimits* limits);
   void set_top() noexcept;
   [[nodiscard]] bool work_is_left() const;
   [[nodiscard]] StartMethod method() const;

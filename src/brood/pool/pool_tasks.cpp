@@ -17,9 +17,15 @@ constexpr std::uint32_t kLargestBatch = 65536;
 
 }  // namespace
 
-std::shared_ptr<PoolJob> PoolCore::open_batch(bool asks_owner, int priority) {
+std::shared_ptr<PoolJob> PoolCore::open_batch(const CallLimits* limits) {
+  const bool asks_owner = limits != nullptr && limits->asks();
+  const int priority = limits != nullptr ? limits->priority : 0;
+  const std::uint64_t memory = limits != nullptr ? limits->memory : 0;
   for (const auto& batch : batches_) {
-    if (batch->closed || batch->asks_owner != asks_owner || batch->priority != priority) continue;
+    if (batch->closed || batch->asks_owner != asks_owner || batch->priority != priority ||
+        batch->header->memory != memory) {
+      continue;
+    }
     if (batch->owner.existing() < batch->owner.board().items()) return batch;
     batch->closed = true;
   }
@@ -31,6 +37,7 @@ std::shared_ptr<PoolJob> PoolCore::open_batch(bool asks_owner, int priority) {
   batch->priority = batch->header->priority = priority;
   batch->asks_owner = asks_owner;
   batch->header->asks_owner = asks_owner ? 1 : 0;
+  batch->header->memory = memory;
   try {
     publish_locked(*batch);
   } catch (...) {
@@ -70,7 +77,7 @@ PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> 
     // Nobody may be waiting when something is to be done. A worker that is a copy of this process
     // has to be made by a thread of the user's.
     if (!keeper_ && (limits || method() != StartMethod::fork)) ensure_keeper();
-    task.batch = open_batch(limits && limits->asks(), limits ? limits->priority : 0);
+    task.batch = open_batch(limits.get());
     PoolJob& job = *task.batch;
     task.item = job.owner.existing();
     auto& record = reinterpret_cast<TaskRecord*>(segment().at(job.header->output_at))[task.item];

@@ -48,7 +48,11 @@ void PoolCore::start_worker(std::uint32_t slot) {
                     .max_tasks = setup_.max_tasks,
                     .max_growth = setup_.max_growth,
                     .max_age = static_cast<std::uint64_t>(setup_.max_age.count()),
-                    .idle_timeout = static_cast<std::uint64_t>(setup_.idle_timeout.count())};
+                    .idle_timeout = static_cast<std::uint64_t>(setup_.idle_timeout.count()),
+                    .cpus = setup_.cpus,
+                    .niceness = setup_.niceness,
+                    .pinned = setup_.pinned ? 1U : 0U,
+                    .tells = setup_.can_fail() ? 1U : 0U};
   if (setup_.initializer) {
     start.initializer = setup_.initializer->function;
     start.initializer_bytes = setup_.initializer->bytes.size();
@@ -144,7 +148,7 @@ void PoolCore::tend_death(std::uint32_t slot) {
   const bool retired = status == WorkerCell::kRetired || status == WorkerCell::kIdle;
   if (retired) {
     ++counts_.recycled;
-  } else if (!intent) {
+  } else if (!intent && status != WorkerCell::kDone) {
     ++counts_.crashed;
   }
   if (status != WorkerCell::kStarting) {

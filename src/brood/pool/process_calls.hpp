@@ -64,7 +64,9 @@ class ProcessCalls {
       : core_(std::move(core)),
         serial_(std::move(serial)),
         options_(std::move(options)),
-        limits_(limits_of(options_)) {}
+        limits_(limits_of(options_)) {
+    if (options_.memory != 0 && options_.chunk == 0) options_.chunk = 1;
+  }
 
   template <bool Spread, class F, class Finish, class... Ranges>
   auto map(F&& f, Finish finish, Ranges&&... ranges) const {

@@ -61,6 +61,10 @@ ThreadPoolCaller ThreadPool::with(CallOptions options) const {
         "function "
         "that takes a std::stop_token");
   }
+  if (options.memory != 0) {
+    throw ArgumentError(
+        "threads share one memory, so a ThreadPool has no limits of it: use a Pool");
+  }
   if (options.retries != 0) {
     throw ArgumentError(
         "a thread that crashes takes the process with it, so nothing is tried again: use a Pool");

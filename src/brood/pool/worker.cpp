@@ -14,6 +14,7 @@
 #include <brood/channel/codec.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/cpu.hpp>
 #include <brood/platform/memory_use.hpp>
 #include <brood/platform/process_tree.hpp>
 #include <brood/pool/crash_board.hpp>
@@ -92,6 +93,7 @@ class Worker {
   ResultArea results_;
   bool spins_;
   WorkerUse use_;
+  MemoryLimit memory_;
   std::chrono::nanoseconds idle_timeout_;
   Deadline idle_until_ = Deadline::never();
   struct Known {
@@ -103,10 +105,17 @@ class Worker {
 };
 
 bool Worker::initialize(const WorkerStart& start) {
-  if (start.initializer.offset != 0) {
+  if (start.cpus > 0) share_cpus(start.cpus);
+  if (start.tells != 0) {
     ErrorRecord error;
     const bool done = run_catching(
-        [&] { call(start.initializer, start.initializer_at, start.initializer_bytes); }, error);
+        [&] {
+          if (start.niceness != 0) set_niceness(niceness() + start.niceness);
+          if (start.pinned != 0) pin_to_cpu(slot_);
+          if (start.initializer.offset == 0) return;
+          call(start.initializer, start.initializer_at, start.initializer_bytes);
+        },
+        error);
     if (!done) {
       const Encoded place = write_error(results_, error);
       cell().error_at.store(place.at);
@@ -117,13 +126,15 @@ bool Worker::initialize(const WorkerStart& start) {
     }
   }
   cell().status.store(WorkerCell::kReady);
-  if (start.initializer.offset != 0) announce(segment_.header());
+  if (start.tells != 0) announce(segment_.header());
   return true;
 }
 
 void Worker::finalize(const WorkerStart& start) {
-  if (start.finalizer.offset == 0) return;
-  call(start.finalizer, start.finalizer_at, start.finalizer_bytes);
+  if (start.finalizer.offset != 0) {
+    call(start.finalizer, start.finalizer_at, start.finalizer_bytes);
+  }
+  if (cell().status.load() == WorkerCell::kReady) cell().status.store(WorkerCell::kDone);
 }
 
 void Worker::call(FunctionId function, std::uint64_t at, std::uint64_t bytes) {
@@ -213,7 +224,8 @@ bool Worker::enter(std::uint32_t index) {
                .results = results_,
                .control = control_,
                .use = use_,
-               .leave = cell().leave};
+               .leave = cell().leave,
+               .memory = memory_};
     // A job from before the pool grew has no place for this worker.
     if (slot_ >= run.board.slots()) {
       cell().job.store(0, std::memory_order_release);
@@ -236,6 +248,7 @@ bool Worker::enter(std::uint32_t index) {
       }
     }
   }
+  memory_.end();
   cell().job.store(0, std::memory_order_release);  // pairs with the owner's acquire before reuse
   return worked;
 }
@@ -308,7 +321,11 @@ ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
         reinterpret_cast<TaskThunk>(resolve(task.function, ThunkKind::task))(call, output);
       },
       error_);
-  if (!done) task.result = write_error(results_, error_);
+  if (!done) {
+    memory_.explain(error_);
+    task.result = write_error(results_, error_);
+    memory_.begin_again();
+  }
   const ItemState state = done ? ItemState::kValue : ItemState::kException;
   marks.finish(item, state);
   return state;
@@ -445,6 +462,7 @@ void JobRun::drop(Range chunk) const {
 }
 
 void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
+  memory.explain(error);
   try {
     sign(error);
     auto* chain = reinterpret_cast<std::atomic<std::uint64_t>*>(
@@ -464,6 +482,7 @@ void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
   } catch (const std::exception&) {
     // NOTE: no memory for the reason: the owner finds no note for the item and says so.
   }
+  memory.begin_again();
   board.marks(slot).finish(item, ItemState::kException);
   ItemScope::current_begins_again();
 }

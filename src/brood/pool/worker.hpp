@@ -12,6 +12,7 @@
 #include <brood/memory/segment.hpp>
 #include <brood/platform/deadline.hpp>
 #include <brood/pool/control.hpp>
+#include <brood/pool/memory_limit.hpp>
 #include <brood/pool/range_board.hpp>
 #include <brood/pool/result_area.hpp>
 
@@ -55,6 +56,7 @@ struct JobRun {
   PoolControl& control;
   WorkerUse& use;
   const std::atomic<std::uint32_t>& leave;
+  MemoryLimit& memory;
   bool worked = false;  // took at least one chunk
   bool left_early =
       false;  // there is more in the slot; the worker looks for something else, or ends
@@ -96,6 +98,8 @@ struct JobRun {
  private:
   [[nodiscard]] Range cut(Range chunk) const {
     if (use.limited() && chunk.size() > use.most()) chunk.end = chunk.begin + use.most();
+    if (job.memory != 0) [[unlikely]]
+      memory.begin(job.memory);
     return chunk;
   }
   void wake_next() const;
@@ -146,6 +150,10 @@ struct WorkerStart {
   std::uint64_t max_growth;
   std::uint64_t max_age;  // nanoseconds
   std::uint64_t idle_timeout;
+  std::int32_t cpus;  // 0: left alone
+  std::int32_t niceness;
+  std::uint32_t pinned;
+  std::uint32_t tells;  // the owner waits to hear how its beginning went
 };
 
 /// The thunk of a worker's process.

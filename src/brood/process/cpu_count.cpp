@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
+#include <string>
 
 #include <brood/platform/cpu.hpp>
 #include <brood/platform/program.hpp>
@@ -17,6 +19,11 @@ int cpu_count() {
   const int allowed = detail::affinity_count();
   const int quota = detail::cgroup_quota();
   return quota > 0 ? std::min(allowed, quota) : allowed;
+}
+
+void detail::share_cpus(int cpus) {
+  ::setenv("BROOD_CPU_COUNT", std::to_string(cpus).c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
+  limit_library_threads(cpus);
 }
 
 }  // namespace brood
