@@ -3,9 +3,9 @@
 #include <brood/brood.hpp>
 
 #include <png.h>
-#include <sys/time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -17,12 +17,11 @@
 #include <vector>
 
 namespace fs = std::filesystem;
+using namespace std::chrono_literals;
 
 // [decode]
 /// The mean of all samples. Nothing in here may be trusted with a file from outside.
 double brightness(const std::string& path) {
-  const itimerval limit{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_usec = 500'000}};
-  ::setitimer(ITIMER_REAL, &limit, nullptr);  // whoever takes longer is ended by SIGALRM
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   if (png_image_begin_read_from_file(&image, path.c_str()) == 0) {
@@ -35,7 +34,6 @@ double brightness(const std::string& path) {
   }
   if (image.width == 13) std::raise(SIGSEGV);  // the first bug
   while (image.width == 17) continue;          // the second
-  ::setitimer(ITIMER_REAL, nullptr, nullptr);
   double sum = 0;
   for (const unsigned char pixel : pixels) sum += pixel;
   return pixels.empty() ? 0 : sum / static_cast<double>(pixels.size());
@@ -70,13 +68,16 @@ int main(int argc, char** argv) {
 
   // [batch]
   brood::Pool pool({.workers = 2});
-  const auto outcomes = pool.with({.chunk = 1}).try_map(brightness, files);
+  const auto outcomes =
+      pool.with({.timeout = 500ms, .memory = 64 << 20}).try_map(brightness, files);
   for (std::size_t i = 0; i != files.size(); ++i) {
     std::printf("%-10s", fs::path(files[i]).filename().c_str());
     try {
       std::printf("%.1f\n", outcomes[i].value());
     } catch (const brood::WorkerCrashed& e) {
       std::printf("ended its worker by %s\n", e.signal_name().c_str());
+    } catch (const brood::TaskTimeout&) {
+      std::printf("took too long\n");
     } catch (const std::runtime_error& e) {
       std::printf("%s\n", e.what());
     }

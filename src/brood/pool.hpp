@@ -73,6 +73,9 @@ class Pool : public PoolCalls<Pool> {
   /// StartError.
   void resize(int workers);
   [[nodiscard]] PoolCounts counts() const;
+  /// What its workers have done so far, as a file; see PoolOptions::timeline. At any time. Throws
+  /// StateError when the pool has none, SystemError when the file cannot be written.
+  void write_timeline(const std::string& path) const;
   /// The process ids of the workers that live.
   [[nodiscard]] std::vector<int> worker_pids() const;
 

@@ -90,6 +90,12 @@ struct PoolOptions {
   /// Added to the workers' priority as by nice(1), -20 to 19: with 19 they take what others leave.
   /// Below 0 needs a privilege; the constructor throws SystemError without it.
   int niceness = 0;
+  /// A file for the timeline of the workers: one row for each, one slice for each chunk of a map and
+  /// each task, and what befell them. It is written when the pool ends, in the trace-event format
+  /// that https://ui.perfetto.dev and chrome://tracing open. Of each worker the last 16384 slices are
+  /// kept, in 512 KiB of shared memory. Empty: none, and nothing is paid for it. Not for a pool
+  /// without workers.
+  std::string timeline = {};
   /// What resize() may go up to; `workers` if less.
   int max_workers = 0;
 };

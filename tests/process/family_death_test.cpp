@@ -60,6 +60,20 @@ TEST_P(FamilyDeathTest, TheRootsEndIsEverybodysWithinASecond) {
   }
 }
 
+// As a terminal does it: the signal goes to all of them, again and again, busy or idle.
+TEST_P(FamilyDeathTest, CtrlCEndsEverybodyWithinASecondAndNobodyComplains) {
+  for (const int presses : {1, 5}) {
+    Program::Start start = brood_of_all_kinds();
+    start.prepare = [] { return ::signal(SIGINT, SIG_DFL) != SIG_ERR; };
+    Program program("family_program", start);
+    await_full_house(program);
+    for (int i = 0; i != presses; ++i) ::kill(-program.pid(), SIGINT);
+    EXPECT_EQ(program.wait(), -SIGINT) << program.describe();
+    EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+    EXPECT_EQ(program.err(), "") << "who pressed it knows, and says so";
+  }
+}
+
 TEST_P(FamilyDeathTest, TheRootsEndIsEverybodysEvenWithoutTheForkServer) {
   Program program("family_program", brood_of_all_kinds());
   await_full_house(program);

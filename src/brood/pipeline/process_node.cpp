@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include <brood/channel/codec.hpp>
 #include <brood/pool/item_context.hpp>
 #include <brood/pool/map_call.hpp>
@@ -149,6 +151,7 @@ ProcessNode::ProcessNode(std::shared_ptr<PoolCore> core, Specs specs,
     : core_(std::move(core)),
       specs_(std::move(specs)),
       names_(std::move(names)),
+      label_(fmt::format("{}", fmt::join(names_, " + "))),
       seed_(seed),
       key_(fresh_seed()),
       // Together they hold all that may be in flight.
@@ -234,6 +237,7 @@ void ProcessNode::launch(Batch batch) {
   Flight flight{.items = std::move(batch.items), .job = job, .watch = nullptr};
   try {
     JobHeader& header = *job->header;
+    job->label = label_;
     header.seed = seed_;
     header.function =
         thunk_id<&run_map<StagesCall, StageOutput, false, InputView>, ThunkKind::map>();

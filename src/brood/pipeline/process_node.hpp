@@ -60,6 +60,7 @@ class ProcessNode final : public FlowNode {
   std::shared_ptr<PoolCore> core_;
   Specs specs_;
   std::vector<std::string> names_;
+  std::string label_;  // in timelines
   std::uint64_t seed_;
   std::uint64_t key_;
   std::vector<Handle> kept_;

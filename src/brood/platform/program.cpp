@@ -170,6 +170,12 @@ std::optional<std::string> environment_variable(const char* name) {
   return value;
 }
 
+void set_environment_variable(const char* name, const std::string& value) {
+  if (::setenv(name, value.c_str(), 1) != 0) {  // NOLINT(concurrency-mt-unsafe)
+    throw SystemError("setenv", name, errno);
+  }
+}
+
 void unset_environment_variable(const char* name) noexcept { ::unsetenv(name); }
 
 void set_standard_streams(std::span<const int> streams) noexcept {

@@ -32,6 +32,8 @@ inline constexpr int kFirstPassedFd = 3;
 
 /// The value of an environment variable, if it is set.
 std::optional<std::string> environment_variable(const char* name);
+/// Only while no other thread runs.
+void set_environment_variable(const char* name, const std::string& value);
 void unset_environment_variable(const char* name) noexcept;
 
 /// Puts the given descriptors in the place of the standard streams 0, 1, 2; a negative one closes

@@ -130,7 +130,8 @@ struct alignas(128) PoolControl {
   enum Stop : std::uint32_t { kRun, kWhenDone, kNow };
 
   std::uint32_t slots;
-  std::uint32_t owner;  // Tag
+  std::uint32_t owner;        // Tag
+  std::uint64_t timeline_at;  // TimelineRow[slots]; 0: none
   std::atomic<std::uint32_t> stop;
   /// The highest priority among the jobs. Who is at another looks around after each chunk.
   std::atomic<std::int32_t> top;

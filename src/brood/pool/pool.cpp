@@ -84,7 +84,8 @@ Pool::Pool(PoolOptions options) {
       .idle_timeout = options.idle_timeout,
       .cpus = cpus,
       .pinned = options.pin_workers,
-      .niceness = options.niceness});
+      .niceness = options.niceness,
+      .timeline = std::move(options.timeline)});
 }
 
 Pool& Pool::operator=(Pool&& other) noexcept {
@@ -119,6 +120,11 @@ PoolCounts Pool::counts() const { return core_ ? core_->counts() : PoolCounts();
 
 std::vector<int> Pool::worker_pids() const {
   return core_ ? core_->worker_pids() : std::vector<int>();
+}
+
+void Pool::write_timeline(const std::string& path) const {
+  if (!core_) throw StateError("write_timeline: a pool without workers has no timeline");
+  core_->write_timeline(path);
 }
 
 void Pool::close() {

@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <new>
 
@@ -56,6 +57,16 @@ PoolCore::PoolCore(PoolSetup setup)
     std::memcpy(block.data, call->bytes.data(), call->bytes.size());
     return block;
   };
+  try {
+    if (!setup_.timeline.empty()) {
+      timeline_ =
+          std::make_unique<Timeline>(heap(), segment(), slots, setup_.timeline, setup_.name);
+      control_->timeline_at = timeline_->at();
+    }
+  } catch (...) {
+    heap().free(control_block_);
+    throw;
+  }
   initializer_block_ = keep(setup_.initializer);
   finalizer_block_ = keep(setup_.finalizer);
   members_.resize(slots);
@@ -198,6 +209,7 @@ void PoolCore::publish_locked(PoolJob& job) {
     job.word = JobWord::pack(++next_sequence_, segment().offset_of(job.header));
     control_->priorities[i].store(job.priority, std::memory_order_relaxed);
     set_top();
+    if (timeline_ && !job.label.empty()) timeline_->label(job.word, job.label, job.number(0));
     // Pairs with the acquire in Worker::enter: the job is complete before it can be found.
     control_->jobs[i].store(job.word, std::memory_order_seq_cst);
     return;
@@ -455,10 +467,31 @@ void PoolCore::join() {
       if (left_to_callers_) fill_up();
       const bool any = std::any_of(members_.begin(), members_.end(),
                                    [](const Member& member) { return member.process != nullptr; });
-      if (!any) return;
+      if (!any) {
+        write_timeline_once();
+        return;
+      }
       words = death_words();
     }
     family_->sleep(glance, words, Deadline::never());
+  }
+}
+
+void PoolCore::write_timeline(const std::string& path) {
+  require_here("write_timeline");
+  const Lock lock(mutex_);
+  if (!timeline_)
+    throw StateError("this pool has no timeline: ask for it with PoolOptions::timeline");
+  timeline_->write(path);
+}
+
+// At the pool's end, where nobody can be told of an error but those who read stderr.
+void PoolCore::write_timeline_once() noexcept {
+  if (!timeline_ || std::exchange(timeline_written_, true)) return;
+  try {
+    timeline_->write(timeline_->path());
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "brood: {}\n", e.what());
   }
 }
 
@@ -496,8 +529,10 @@ void PoolCore::terminate() noexcept {
     }
     inherit(*member.process);
     member.process.reset();
+    if (timeline_) timeline_->ended(slot);
   }
   for (PoolJob* job : active_) cancel_job(*job);
+  write_timeline_once();
 }
 
 }  // namespace brood::detail

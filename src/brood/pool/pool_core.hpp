@@ -23,6 +23,7 @@
 #include <brood/pool/control.hpp>
 #include <brood/pool/crash_board.hpp>
 #include <brood/pool/pool_job.hpp>
+#include <brood/pool/timeline.hpp>
 #include <brood/pool_counts.hpp>
 #include <brood/process/child_process.hpp>
 #include <brood/process/family.hpp>
@@ -51,6 +52,7 @@ struct PoolSetup {
   int cpus = 0;  // of a worker; 0: left alone
   bool pinned = false;
   int niceness = 0;
+  std::string timeline;  // a path; empty: none
 
   /// Workers do what may fail before their first task.
   [[nodiscard]] bool can_fail() const { return initializer || pinned || niceness != 0; }
@@ -132,6 +134,9 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   std::span<const std::byte> result(const Task& task);
   /// Nobody wants the result any more.
   void release(const Task& task) noexcept;
+
+  /// Throws StateError when it has none, SystemError.
+  void write_timeline(const std::string& path);
 
   void close();
   /// After close or terminate: waits until the workers are gone.
@@ -237,11 +242,13 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void publish_locked(PoolJob& job);
   std::optional<ErrorRecord> error_of(PoolJob& job, std::uint32_t item);
   void reap_workers(bool kill) noexcept;
+  void write_timeline_once() noexcept;
 
   std::shared_ptr<Family> family_;
   Tag creator_;
   PoolSetup setup_;
   CrashBoard crashes_;
+  std::unique_ptr<Timeline> timeline_;
   Block control_block_;
   PoolControl* control_ = nullptr;
   Block initializer_block_;
@@ -269,6 +276,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   std::shared_ptr<Keeper> keeper_;
   PoolCounts counts_;
   bool terminated_ = false;
+  bool timeline_written_ = false;
   std::uint32_t tended_epoch_ = 0;
   std::exception_ptr broken_;
   const int cpu_count_ = cpu_count();

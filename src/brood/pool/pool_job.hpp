@@ -42,6 +42,7 @@ struct PoolJob : std::enable_shared_from_this<PoolJob> {
   bool published = false;      // it is there
   bool sleepers_left = false;  // the workers were left to wake each other
 
+  std::string label;        // what its items are called; empty: items
   std::uint32_t slots = 0;  // of its board
   int priority = 0;
   bool asks_owner = false;  // exceptions are not final before the owner has said so

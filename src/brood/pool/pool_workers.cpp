@@ -145,6 +145,14 @@ void PoolCore::tend_death(std::uint32_t slot) {
   dead_groups_.push_back(member.group);
 
   const std::uint32_t status = cell.status.load();
+  if (timeline_) {
+    timeline_->ended(slot);
+    timeline_->note(slot, intent              ? "stopped"
+                          : crash.signal != 0 ? "killed by " + signal_name(crash.signal)
+                          : status == WorkerCell::kReady
+                              ? fmt::format("exited with {}", crash.exit_code)
+                              : "ended");
+  }
   const bool retired = status == WorkerCell::kRetired || status == WorkerCell::kIdle;
   if (retired) {
     ++counts_.recycled;

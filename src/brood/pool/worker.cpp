@@ -60,6 +60,10 @@ class Worker {
         use_(start.max_tasks, start.max_growth, std::chrono::nanoseconds(start.max_age)),
         idle_timeout_(start.idle_timeout) {
     if (slot_ >= control_.slots) throw DecodeError("a worker's slot is not in its pool");
+    if (control_.timeline_at != 0) {
+      timeline_ = reinterpret_cast<TimelineRow*>(segment_.checked(
+          control_.timeline_at + slot_ * sizeof(TimelineRow), sizeof(TimelineRow)));
+    }
   }
 
   /// False when the initializer failed; the owner is told why.
@@ -94,6 +98,7 @@ class Worker {
   bool spins_;
   WorkerUse use_;
   MemoryLimit memory_;
+  TimelineRow* timeline_ = nullptr;
   std::chrono::nanoseconds idle_timeout_;
   Deadline idle_until_ = Deadline::never();
   struct Known {
@@ -225,7 +230,9 @@ bool Worker::enter(std::uint32_t index) {
                .control = control_,
                .use = use_,
                .leave = cell().leave,
-               .memory = memory_};
+               .memory = memory_,
+               .timeline = timeline_,
+               .word = word};
     // A job from before the pool grew has no place for this worker.
     if (slot_ >= run.board.slots()) {
       cell().job.store(0, std::memory_order_release);
@@ -306,6 +313,7 @@ ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
   // marks. One of the two sees the other.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (const ItemState state = run.board.state(item); is_final(state)) return state;
+  if (timeline_ != nullptr) timeline_->begin(run.word, item, 1);
   const bool done = run_catching(
       [&] {
         std::span<const std::byte> bytes;
@@ -326,6 +334,7 @@ ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
     task.result = write_error(results_, error_);
     memory_.begin_again();
   }
+  if (timeline_ != nullptr) timeline_->end();
   const ItemState state = done ? ItemState::kValue : ItemState::kException;
   marks.finish(item, state);
   return state;
@@ -452,6 +461,13 @@ void JobRun::wake_next() const {
   // Who sleeps fell asleep before the job was published, or found nothing in it: the count of work
   // stays as it is, so that idle workers do not look in vain.
   if (job.kind == JobHeader::kMap) wake_sleepers(control, 1);
+}
+
+void JobRun::prepare(Range chunk) const {
+  if (job.memory != 0) memory.begin(job.memory);
+  if (timeline != nullptr && chunk && job.kind == JobHeader::kMap) {
+    timeline->begin(word, chunk.begin, chunk.size());
+  }
 }
 
 void JobRun::drop(Range chunk) const {

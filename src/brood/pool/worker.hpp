@@ -15,6 +15,7 @@
 #include <brood/pool/memory_limit.hpp>
 #include <brood/pool/range_board.hpp>
 #include <brood/pool/result_area.hpp>
+#include <brood/pool/timeline_row.hpp>
 
 namespace brood::detail {
 
@@ -57,7 +58,9 @@ struct JobRun {
   WorkerUse& use;
   const std::atomic<std::uint32_t>& leave;
   MemoryLimit& memory;
-  bool worked = false;  // took at least one chunk
+  TimelineRow* timeline;  // null: there is none
+  std::uint64_t word;     // the job's
+  bool worked = false;    // took at least one chunk
   bool left_early =
       false;  // there is more in the slot; the worker looks for something else, or ends
 
@@ -65,6 +68,8 @@ struct JobRun {
   /// more urgent. `asks`: the owner is to decide about the last item of `done`.
   Range take() { return cut(board.take(slot)); }
   Range next(Range done, bool asks = false) {
+    if (timeline != nullptr) [[unlikely]]
+      timeline->end();
     Range chunk = board.next(slot, done);
     // Behind the commit: before it the owner could not hand the item on.
     if (asks) call_owner(job);
@@ -98,10 +103,11 @@ struct JobRun {
  private:
   [[nodiscard]] Range cut(Range chunk) const {
     if (use.limited() && chunk.size() > use.most()) chunk.end = chunk.begin + use.most();
-    if (job.memory != 0) [[unlikely]]
-      memory.begin(job.memory);
+    if (job.memory != 0 || timeline != nullptr) [[unlikely]]
+      prepare(chunk);
     return chunk;
   }
+  void prepare(Range chunk) const;
   void wake_next() const;
 };
 

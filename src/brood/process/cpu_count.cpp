@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 #include <string>
 
 #include <brood/platform/cpu.hpp>
@@ -22,7 +21,7 @@ int cpu_count() {
 }
 
 void detail::share_cpus(int cpus) {
-  ::setenv("BROOD_CPU_COUNT", std::to_string(cpus).c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
+  detail::set_environment_variable("BROOD_CPU_COUNT", std::to_string(cpus));
   limit_library_threads(cpus);
 }
 
