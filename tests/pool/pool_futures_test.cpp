@@ -131,8 +131,8 @@ struct Task {
     struct TellsTheEnd {
       [[nodiscard]] bool await_ready() const noexcept { return false; }
       void await_suspend(std::coroutine_handle<promise_type> coroutine) const noexcept {
-        const std::shared_ptr<std::latch> done = coroutine.promise().done;
-        done->count_down();
+        const std::shared_ptr<std::latch> end = coroutine.promise().done;
+        end->count_down();
       }
       void await_resume() const noexcept {}
     };
