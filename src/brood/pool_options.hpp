@@ -90,11 +90,11 @@ struct PoolOptions {
   /// Added to the workers' priority as by nice(1), -20 to 19: with 19 they take what others leave.
   /// Below 0 needs a privilege; the constructor throws SystemError without it.
   int niceness = 0;
-  /// A file for the timeline of the workers: one row for each, one slice for each chunk of a map and
-  /// each task, and what befell them. It is written when the pool ends, in the trace-event format
-  /// that https://ui.perfetto.dev and chrome://tracing open. Of each worker the last 16384 slices are
-  /// kept, in 512 KiB of shared memory. Empty: none, and nothing is paid for it. Not for a pool
-  /// without workers.
+  /// A file for the timeline of the workers: one row for each, one slice for each chunk of a map
+  /// and each task, and what befell them. It is written when the pool ends, in the trace-event
+  /// format that https://ui.perfetto.dev and chrome://tracing open. Of each worker the last 16384
+  /// slices are kept, in 512 KiB of shared memory. Empty: none, and nothing is paid for it. Not for
+  /// a pool without workers.
   std::string timeline = {};
   /// What resize() may go up to; `workers` if less.
   int max_workers = 0;
@@ -127,11 +127,11 @@ struct CallOptions {
   /// How much CPU time an item may use; as `timeout`, which it is like otherwise.
   std::chrono::nanoseconds cpu_time{0};
   /// How many bytes of memory an item may ask for beyond what its worker had when it began. What it
-  /// asks for beyond fails, as it does where there is no more: an item that ends with std::bad_alloc
-  /// fails with MemoryLimitExceeded, and its worker goes on; one that does not check crashes, which
-  /// costs it alone. Counted are its heap and private mappings, of each process that it starts by
-  /// itself; not shared memory, so not results. Chunks are of 1 item then, unless you say. It costs
-  /// some microseconds an item.
+  /// asks for beyond fails, as it does where there is no more: an item that ends with
+  /// std::bad_alloc fails with MemoryLimitExceeded, and its worker goes on; one that does not check
+  /// crashes, which costs it alone. Counted are its heap and private mappings, of each process that
+  /// it starts by itself; not shared memory, so not results. Chunks are of 1 item then, unless you
+  /// say. It costs some microseconds an item.
   std::size_t memory = 0;
   /// Workers do what has the higher priority first, also when it comes while they are at a map:
   /// they finish the chunk that they are in. Calls of equal priority are worked off as they came.
