@@ -9,6 +9,8 @@
 #include <csetjmp>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <new>
 #include <ranges>
 #include <set>
@@ -22,6 +24,7 @@
 #include <brood/bind.hpp>
 
 #include "pool_test_support.hpp"
+#include "support/temp_dir.hpp"
 
 namespace {
 
@@ -628,6 +631,60 @@ TEST_P(PoolFailuresTest, ACopyOfAWorkerThatATaskMakesAndEnds) {
     EXPECT_EQ(pool.with({.chunk = 1}).map(copy, first_integers(10)), first_integers(10));
     EXPECT_EQ(pool.counts().crashed, 0U);
   }
+}
+
+// A copy that comes back from the task is no second worker: each item is run once, by workers only,
+// and has the worker's result.
+TEST_P(PoolFailuresTest, ACopyThatComesBackFromTheTaskIsEnded) {
+  constexpr int kMany = 2000;
+  const TempDir dir;
+  const auto run = [](const std::string& file, int n) {
+    std::ofstream(file, std::ios::app) << '.' << std::flush;
+    if (n % 500 != 5) return 2 * n;
+    const pid_t child = ::fork();
+    if (child == 0) return -1;
+    int status = 0;
+    if (::waitpid(child, &status, 0) != child) throw BadInput("the copy is gone");
+    if (WIFEXITED(status) ? WEXITSTATUS(status) != 1 : WTERMSIG(status) != SIGSEGV) {
+      throw BadInput("the copy went on");
+    }
+    return 2 * n;
+  };
+  std::vector<int> expected;
+  for (int i = 0; i < kMany; ++i) expected.push_back(2 * i);
+  for (const int workers : {1, 2, 5}) {
+    SCOPED_TRACE(workers);
+    const std::string file = dir.file("runs" + std::to_string(workers));
+    Pool pool({.workers = workers});
+    EXPECT_EQ(pool.map(brood::bind(run, file), first_integers(kMany)), expected);
+    EXPECT_EQ(std::filesystem::file_size(file), static_cast<std::size_t>(kMany));
+    EXPECT_EQ(pool.submit(run, file, 5).get(), 10);
+    EXPECT_EQ(pool.counts().crashed, 0U);
+  }
+}
+
+TEST_P(PoolFailuresTest, ACopyMayEndByExitAndExecute) {
+  const auto end_of = [](int n) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (n == 0) std::exit(7);
+      ::execl("/bin/sh", "sh", "-c", "exit 8", nullptr);
+      ::_exit(9);
+    }
+    int status = 0;
+    if (::waitpid(child, &status, 0) != child) throw BadInput("the copy is gone");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  };
+  Pool pool({.workers = 1});
+  EXPECT_EQ(pool.map(end_of, first_integers(2)), (std::vector{7, 8}));
+  // And processes that Brood makes are members as ever.
+  EXPECT_EQ(pool.apply(
+                [](int n) {
+                  return Pool({.workers = 1, .start_method = StartMethod::fork})
+                      .apply([](int m) { return m + 1; }, n);
+                },
+                1),
+            2);
 }
 
 TEST_P(PoolFailuresTest, DeadWorkersDoNotKeepMemory) {

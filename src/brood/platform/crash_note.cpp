@@ -18,6 +18,7 @@
 
 #include <fmt/format.h>
 
+#include <brood/platform/copy_guard.hpp>
 #include <brood/platform/stack_trace.hpp>
 
 namespace brood::detail {
@@ -184,6 +185,8 @@ void on_crash(int signal, siginfo_t* info, void* context) noexcept {
   if (recorder.walking.load() == this_thread()) siglongjmp(recorder.way_out, 1);
   if (recorder.pid == ::getpid()) {
     write_note(*recorder.note, signal, *info, *static_cast<ucontext_t*>(context));
+  } else if (signal == SIGSEGV) {
+    end_if_copy(info->si_addr);
   }
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     if (kSignals[i] == signal) ::sigaction(signal, &recorder.before[i], nullptr);

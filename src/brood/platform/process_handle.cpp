@@ -24,6 +24,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/copy_guard.hpp>
 #include <brood/platform/program.hpp>
 
 namespace brood::detail {
@@ -177,7 +178,7 @@ int parent_pid() noexcept { return ::getppid(); }
 int current_tid() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
 
 int fork_process() {
-  const int pid = ::fork();
+  const int pid = fork_member();
   if (pid < 0) throw SystemError("fork", "", errno);
   return pid;
 }

@@ -14,6 +14,7 @@
 #include <brood/channel/codec.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/copy_guard.hpp>
 #include <brood/platform/cpu.hpp>
 #include <brood/platform/memory_use.hpp>
 #include <brood/platform/process_tree.hpp>
@@ -381,6 +382,11 @@ void run_worker(ByteSource& source, void (*decoded)()) {
   Family& family = *Family::current();
   own_name() = fmt::format("{} (pid {})", family.registry().name(family.self()), current_pid());
   leave_crash_note_at(family.segment(), start.crash_note_at);
+  // A copy that came back from its task would go on as a second worker in the same slot: it would run
+  // items twice, and write results of its own.
+  guard_against_copies(family.segment().at(0), family.segment().size(),
+                       "brood: a copy of a worker, made by fork() in a task, came back from the task "
+                       "or touched shared memory: it must end by _exit() or exec()\n");
   Worker worker(family, start);
   WorkerStates states;
   const WorkerStates::Use use(states);
