@@ -30,8 +30,8 @@ struct ProcessStage {
   std::optional<int> workers = {};
   /// A pool of the user, which must outlive the run.
   const Pool* pool = nullptr;
-  /// timeout, cpu_time, retries, backoff, max_backoff, jitter, retry_if and priority, for every
-  /// item. The others throw ArgumentError: they are of the run, or have no meaning here.
+  /// timeout, cpu_time, memory, retries, backoff, max_backoff, jitter, retry_if and priority, for
+  /// every item. The others throw ArgumentError: they are of the run, or have no meaning here.
   CallOptions call = {};
 };
 
@@ -105,6 +105,10 @@ struct PipelineOptions {
   std::optional<std::uint64_t> seed = {};
   /// How workers are started; get_start_method() if not given.
   std::optional<StartMethod> start_method = {};
+  /// A file for the timeline of the workers that the stages share, see PoolOptions::timeline;
+  /// slices have the names of the stages. Workers of a stage's own, and a user's pool, are not in
+  /// it.
+  std::string timeline = {};
 };
 
 }  // namespace brood

@@ -592,6 +592,26 @@ TEST_P(PipelineTest, RefusesWhatCanNeverBe) {
   EXPECT_EQ(unique.parallel(take, {.threads = 1}).collect({.workers = 1}), numbers(3));
 }
 
+TEST_P(PipelineTest, ItemsHaveALimitOfMemory) {
+  if (kAddressSanitizer) GTEST_SKIP() << "AddressSanitizer has a memory management of its own";
+  const auto greedy = [](int n) {
+    const std::vector<char> memory(std::size_t{n == 3 ? 400U : 10U} << 20U, 'x');
+    return memory.back() == 'x' ? n : -1;
+  };
+  std::vector<int> came;
+  std::vector<std::size_t> failed;
+  pipeline()
+      .source(std::views::iota(0, 8))
+      .parallel(greedy, {.call = {.memory = std::size_t{100} << 20U}})
+      .in_order([&](int n) { came.push_back(n); })
+      .run({.workers = 1, .on_failure = [&](std::size_t item, const std::exception_ptr& failure) {
+              EXPECT_THROW(std::rethrow_exception(failure), brood::MemoryLimitExceeded);
+              failed.push_back(item);
+            }});
+  EXPECT_EQ(came, (std::vector{0, 1, 2, 4, 5, 6, 7}));
+  EXPECT_EQ(failed, std::vector<std::size_t>{3});
+}
+
 // Every result is right, in order, and none is missing, while workers are killed again and again.
 TEST_P(PipelineTest, UnderAHailOfKills) {
   if (GetParam() == brood::StartMethod::fork) GTEST_SKIP() << "the killer is a thread";

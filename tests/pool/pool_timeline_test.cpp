@@ -135,6 +135,17 @@ TEST_P(PoolTimelineTest, NamesTheStagesOfAPipeline) {
   pool.write_timeline(dir_.file("stages.json"));
   const std::string said = read_by_python(dir_.file("stages.json"));
   EXPECT_NE(said.find("add "), std::string::npos) << said;
+
+  const auto [odd, even] = std::pair([](int n) { return 2 * n + 1; }, [](int n) { return 2 * n; });
+  brood::pipeline()
+      .source(std::views::iota(0, 3))
+      .parallel(odd, {.name = "odd"})
+      .parallel(even, {.name = "even"})
+      .in_order([&](int n) { sum += n; })
+      .run({.workers = 1, .timeline = dir_.file("run.json")});
+  EXPECT_EQ(sum, 6 + 18);
+  const std::string both = read_by_python(dir_.file("run.json"));
+  EXPECT_NE(both.find("odd + even "), std::string::npos) << both;
 }
 
 TEST_P(PoolTimelineTest, SaysWhatItCannotDo) {

@@ -187,16 +187,18 @@ class PipelineRun {
   std::shared_ptr<PoolCore> pool_for(const StageSpec& spec, int workers, const std::string& name) {
     if (spec.pool != nullptr) return PoolAccess::core(*spec.pool);
     if (!spec.workers) {
-      if (!shared_pool_) shared_pool_ = make_pool(workers, "brood-pipeline");
+      if (!shared_pool_) shared_pool_ = make_pool(workers, "brood-pipeline", options_.timeline);
       return PoolAccess::core(*shared_pool_);
     }
     if (*spec.workers == 0) return nullptr;
     own_pools_.push_back(make_pool(*spec.workers, name));
     return PoolAccess::core(*own_pools_.back());
   }
-  std::unique_ptr<Pool> make_pool(int workers, std::string name) const {
-    return std::make_unique<Pool>(PoolOptions{
-        .workers = workers, .start_method = options_.start_method, .name = std::move(name)});
+  std::unique_ptr<Pool> make_pool(int workers, std::string name, std::string timeline = {}) const {
+    return std::make_unique<Pool>(PoolOptions{.workers = workers,
+                                              .start_method = options_.start_method,
+                                              .name = std::move(name),
+                                              .timeline = std::move(timeline)});
   }
 
   // --- items -----------------------------------------------------------------------------------

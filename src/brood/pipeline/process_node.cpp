@@ -231,7 +231,9 @@ void ProcessNode::start(bool all) {
 
 void ProcessNode::launch(Batch batch) {
   const auto items = static_cast<std::uint32_t>(batch.items.size());
-  const std::uint32_t chunk = automatic_chunk(items, core_->workers());
+  const auto& limits = specs_.front()->limits;
+  const std::uint32_t chunk =
+      limits && limits->memory != 0 ? 1 : automatic_chunk(items, core_->workers());
   std::shared_ptr<PoolJob> job =
       core_->make_job(JobHeader::kMap, items, chunk, sizeof(Encoded), specs_.front()->limits);
   Flight flight{.items = std::move(batch.items), .job = job, .watch = nullptr};
