@@ -382,11 +382,12 @@ void run_worker(ByteSource& source, void (*decoded)()) {
   Family& family = *Family::current();
   own_name() = fmt::format("{} (pid {})", family.registry().name(family.self()), current_pid());
   leave_crash_note_at(family.segment(), start.crash_note_at);
-  // A copy that came back from its task would go on as a second worker in the same slot: it would run
-  // items twice, and write results of its own.
-  guard_against_copies(family.segment().at(0), family.segment().size(),
-                       "brood: a copy of a worker, made by fork() in a task, came back from the task "
-                       "or touched shared memory: it must end by _exit() or exec()\n");
+  // A copy that came back from its task would go on as a second worker in the same slot: it would
+  // run items twice, and write results of its own.
+  guard_against_copies(
+      family.segment().at(0), family.segment().size(),
+      "brood: a copy of a worker, made by fork() in a task, came back from the task "
+      "or touched shared memory: it must end by _exit() or exec()\n");
   Worker worker(family, start);
   WorkerStates states;
   const WorkerStates::Use use(states);
