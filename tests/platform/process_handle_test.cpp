@@ -199,6 +199,21 @@ TEST_F(ProcessHandleTest, WhoIsWho) {
   });
 }
 
+TEST_F(ProcessHandleTest, ACopyKnowsItsOwnNumberHoweverItWasMade) {
+  const int own = current_pid();
+  EXPECT_EQ(own, ::getpid());
+  EXPECT_EQ(reaped_code([&] { exit_now(current_pid() == ::getpid() && current_pid() != own); }), 1);
+  const auto copy = static_cast<int>(::syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, 0));
+  if (copy == 0) exit_now(current_pid() == ::getpid() && current_pid() != own ? 1 : 2);
+  ASSERT_GT(copy, 0);
+  const ProcessHandle process = ProcessHandle::open(copy);
+  EXPECT_TRUE(process.wait_ended(patience()));
+  ExitCode code = -1000;
+  EXPECT_EQ(process.reap(code), Reap::reaped);
+  EXPECT_EQ(code, 1);
+  EXPECT_EQ(current_pid(), own);
+}
+
 TEST_F(ProcessHandleTest, EndsAtOnce) {
   // Neither destructors nor functions of atexit run.
   static const Shared<std::atomic<bool>> ran;

@@ -113,7 +113,6 @@ TlsContext::TlsContext(Side side, std::string_view authkey)
   }
   SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
   if (side == Side::server) {
     SSL_CTX_set_psk_find_session_callback(context, brood_find_key);
   } else {
@@ -198,6 +197,10 @@ void TlsSession::write(std::span<const std::byte> bytes) {
 
 std::size_t TlsSession::read(std::span<std::byte> to) {
   if (ended_) return 0;
+  // Behind the last record: OpenSSL takes as long to see that there is nothing as to read a short
+  // one.
+  if (BIO_pending(SSL_get_rbio(session_.get())) == 0 && SSL_has_pending(session_.get()) == 0)
+    return 0;
   ERR_clear_error();
   const int got = SSL_read(session_.get(), to.data(), static_cast<int>(to.size()));
   if (got > 0) return static_cast<std::size_t>(got);
