@@ -35,6 +35,7 @@
 #include <brood/pool.hpp>
 #include <brood/pool_counts.hpp>
 #include <brood/pool_options.hpp>
+#include <brood/pool_stats.hpp>
 #include <brood/process.hpp>
 #include <brood/progress_bar.hpp>
 #include <brood/proxy.hpp>

@@ -10,6 +10,7 @@
 #include <brood/pool/process_calls.hpp>
 #include <brood/pool/serial_pool.hpp>
 #include <brood/pool_options.hpp>
+#include <brood/pool_stats.hpp>
 
 namespace brood {
 
@@ -72,7 +73,10 @@ class Pool : public PoolCalls<Pool> {
   /// 1 to PoolOptions::max_workers. Throws ArgumentError, StateError (no workers), PoolClosed,
   /// StartError.
   void resize(int workers);
+  /// Zeros for a pool that computes in the caller, as of stats().
   [[nodiscard]] PoolCounts counts() const;
+  /// How long things took, and what the workers did with their time, so far and at any time.
+  [[nodiscard]] PoolStats stats() const;
   /// What its workers have done so far, as a file; see PoolOptions::timeline. At any time. Throws
   /// StateError when the pool has none, SystemError when the file cannot be written.
   void write_timeline(const std::string& path) const;

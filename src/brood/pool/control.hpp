@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include <brood/channel/thunk.hpp>
+#include <brood/pool/meter.hpp>
 
 namespace brood::detail {
 
@@ -95,6 +96,8 @@ struct ErrorNote {
 struct alignas(128) TaskRecord {
   static constexpr std::size_t kInlineArguments = 40;
   static constexpr std::size_t kInlineResult = 40;
+  /// Of `result.at`, before the first attempt: a SubmitClock::Stamp lies in `inline_result`.
+  static constexpr std::uint64_t kStamped = 1;
 
   FunctionId function;  // a thunk of kind `task`
   Encoded arguments;    // at == 0: inline
@@ -145,6 +148,10 @@ struct alignas(128) PoolControl {
   std::array<std::atomic<std::int32_t>, kMaxJobs> priorities;
 
   [[nodiscard]] WorkerCell* cells() { return reinterpret_cast<WorkerCell*>(this + 1); }
+  [[nodiscard]] MeterRow* meters() { return reinterpret_cast<MeterRow*>(cells() + slots); }
+  static constexpr std::size_t bytes_needed(std::size_t slots) {
+    return sizeof(PoolControl) + slots * (sizeof(WorkerCell) + sizeof(MeterRow));
+  }
 };
 
 }  // namespace brood::detail

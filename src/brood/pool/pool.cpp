@@ -118,6 +118,8 @@ void Pool::resize(int workers) {
 
 PoolCounts Pool::counts() const { return core_ ? core_->counts() : PoolCounts(); }
 
+PoolStats Pool::stats() const { return core_ ? core_->stats() : PoolStats(); }
+
 std::vector<int> Pool::worker_pids() const {
   return core_ ? core_->worker_pids() : std::vector<int>();
 }

@@ -45,12 +45,15 @@ PoolCore::PoolCore(PoolSetup setup)
   if (setup_.name.empty()) setup_.name = "brood-worker";
   setup_.max_workers = std::max(setup_.max_workers, setup_.workers);
   const std::uint32_t slots = setup_.max_workers;
-  control_block_ = heap().allocate(sizeof(PoolControl) + slots * sizeof(WorkerCell));
+  control_block_ = heap().allocate(PoolControl::bytes_needed(slots));
   control_ = new (control_block_.data) PoolControl{};
   control_->slots = slots;
   control_->owner = creator_.bits();
   control_->top.store(INT32_MIN);
-  for (std::uint32_t i = 0; i < slots; ++i) new (control_->cells() + i) WorkerCell{};
+  for (std::uint32_t i = 0; i < slots; ++i) {
+    new (control_->cells() + i) WorkerCell{};
+    new (control_->meters() + i) MeterRow{};
+  }
   const auto keep = [&](const std::optional<EncodedCall>& call) {
     if (!call || call->bytes.empty()) return Block{};
     const Block block = heap().allocate(call->bytes.size());
@@ -529,6 +532,7 @@ void PoolCore::terminate() noexcept {
     }
     inherit(*member.process);
     member.process.reset();
+    control_->meters()[slot].ended();
     if (timeline_) timeline_->ended(slot);
   }
   for (PoolJob* job : active_) cancel_job(*job);

@@ -25,6 +25,7 @@
 #include <brood/pool/pool_job.hpp>
 #include <brood/pool/timeline.hpp>
 #include <brood/pool_counts.hpp>
+#include <brood/pool_stats.hpp>
 #include <brood/process/child_process.hpp>
 #include <brood/process/family.hpp>
 #include <brood/start_method.hpp>
@@ -83,6 +84,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void resize(std::uint32_t workers);
   [[nodiscard]] std::vector<int> worker_pids();
   [[nodiscard]] PoolCounts counts();
+  [[nodiscard]] PoolStats stats();
 
   /// Shared memory for a job of `items`, with a board; not published yet. `output_bytes`: per item.
   std::shared_ptr<PoolJob> make_job(JobHeader::Kind kind, std::uint32_t items, std::uint32_t chunk,
@@ -275,6 +277,8 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   std::minstd_rand random_{std::random_device()()};
   std::shared_ptr<Keeper> keeper_;
   PoolCounts counts_;
+  const Time made_ = Deadline::Clock::now();
+  SubmitClock submit_clock_;
   bool terminated_ = false;
   bool timeline_written_ = false;
   std::uint32_t tended_epoch_ = 0;

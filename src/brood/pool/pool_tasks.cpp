@@ -83,6 +83,10 @@ PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> 
     auto& record = reinterpret_cast<TaskRecord*>(segment().at(job.header->output_at))[task.item];
     record.function = function;
     record.result = {};
+    if (const SubmitClock::Stamp stamp = submit_clock_.next(); stamp.times != 0) {
+      std::memcpy(record.inline_result.data(), &stamp, sizeof stamp);
+      record.result.at = TaskRecord::kStamped;
+    }
     record.arguments = {.at = 0, .bytes = call.size()};
     if (call.size() <= record.inline_arguments.size()) {
       std::ranges::copy(call, record.inline_arguments.begin());

@@ -52,7 +52,8 @@ void PoolCore::start_worker(std::uint32_t slot) {
                     .cpus = setup_.cpus,
                     .niceness = setup_.niceness,
                     .pinned = setup_.pinned ? 1U : 0U,
-                    .tells = setup_.can_fail() ? 1U : 0U};
+                    .tells = setup_.can_fail() ? 1U : 0U,
+                    .started_at = MeterRow::now()};
   if (setup_.initializer) {
     start.initializer = setup_.initializer->function;
     start.initializer_bytes = setup_.initializer->bytes.size();
@@ -142,6 +143,7 @@ void PoolCore::tend_death(std::uint32_t slot) {
   member.seen = {};
   control_->sleepers[slot / 64].fetch_and(~(std::uint64_t{1} << slot % 64));
   cell.job.store(0);
+  control_->meters()[slot].ended();
   dead_groups_.push_back(member.group);
 
   const std::uint32_t status = cell.status.load();
@@ -302,6 +304,36 @@ void PoolCore::resize(std::uint32_t workers) {
 PoolCounts PoolCore::counts() {
   const Lock lock(mutex_);
   return counts_;
+}
+
+PoolStats PoolCore::stats() {
+  require_here("stats");
+  const Lock lock(mutex_);
+  PoolStats stats;
+  stats.counts = counts_;
+  stats.age = Deadline::Clock::now() - made_;
+  const std::int64_t now = MeterRow::now();
+  const auto since = [&](const std::atomic<std::int64_t>& time) {
+    const std::int64_t start = time.load();
+    return start == 0 ? 0 : std::max<std::int64_t>(now - start, 0);
+  };
+  for (std::uint32_t slot = 0; slot < members_.size(); ++slot) {
+    const MeterRow& row = control_->meters()[slot];
+    if (!members_[slot].process && row.starting.count.load() == 0) continue;  // nobody ever
+    row.starting.add_to(stats.starting);
+    row.waiting.add_to(stats.waiting);
+    row.running.add_to(stats.running);
+    const auto& process = members_[slot].process;
+    const std::int64_t idle = row.idle.load() + since(row.idle_since);
+    const std::int64_t present = row.present.load() + since(row.ready);
+    stats.workers.push_back(
+        {.pid = process ? process->pid().value_or(0) : 0,
+         .items = row.running.count.load(),
+         .starting = std::chrono::nanoseconds(static_cast<std::int64_t>(row.starting.sum.load())),
+         .busy = std::chrono::nanoseconds(std::max<std::int64_t>(present - idle, 0)),
+         .idle = std::chrono::nanoseconds(idle)});
+  }
+  return stats;
 }
 
 void PoolCore::give_up(std::exception_ptr reason) {

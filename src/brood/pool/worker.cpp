@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <chrono>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -59,8 +60,8 @@ class Worker {
         results_(segment_, owner_, start.group),
         spins_(cpu_count() > 1),
         use_(start.max_tasks, start.max_growth, std::chrono::nanoseconds(start.max_age)),
+        meter_(checked_row()),
         idle_timeout_(start.idle_timeout) {
-    if (slot_ >= control_.slots) throw DecodeError("a worker's slot is not in its pool");
     if (control_.timeline_at != 0) {
       timeline_ = reinterpret_cast<TimelineRow*>(segment_.checked(
           control_.timeline_at + slot_ * sizeof(TimelineRow), sizeof(TimelineRow)));
@@ -74,6 +75,10 @@ class Worker {
   void finalize(const WorkerStart& start);
 
  private:
+  [[nodiscard]] MeterRow& checked_row() const {
+    if (slot_ >= control_.slots) throw DecodeError("a worker's slot is not in its pool");
+    return control_.meters()[slot_];
+  }
   [[nodiscard]] WorkerCell& cell() const { return control_.cells()[slot_]; }
   [[nodiscard]] bool orphaned() const { return !family_.registry().alive(owner_); }
 
@@ -99,6 +104,7 @@ class Worker {
   bool spins_;
   WorkerUse use_;
   MemoryLimit memory_;
+  Meter meter_;
   TimelineRow* timeline_ = nullptr;
   std::chrono::nanoseconds idle_timeout_;
   Deadline idle_until_ = Deadline::never();
@@ -131,6 +137,10 @@ bool Worker::initialize(const WorkerStart& start) {
       return false;
     }
   }
+  MeterRow& row = meter_.row();
+  const std::int64_t now = MeterRow::now();
+  row.starting.add(now - start.started_at, 1);
+  row.ready.store(now);
   cell().status.store(WorkerCell::kReady);
   if (start.tells != 0) announce(segment_.header());
   return true;
@@ -232,6 +242,7 @@ bool Worker::enter(std::uint32_t index) {
                .use = use_,
                .leave = cell().leave,
                .memory = memory_,
+               .meter = meter_,
                .timeline = timeline_,
                .word = word};
     // A job from before the pool grew has no place for this worker.
@@ -245,6 +256,7 @@ bool Worker::enter(std::uint32_t index) {
     } else {
       run_tasks(run);
     }
+    meter_.pause();
     worked = run.worked;
     // Who waits for a certain task is woken by its end.
     const bool any = job.waiting.load(std::memory_order_relaxed) == JobHeader::kAnyItem;
@@ -314,6 +326,12 @@ ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
   // marks. One of the two sees the other.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (const ItemState state = run.board.state(item); is_final(state)) return state;
+  if (task.result.at == TaskRecord::kStamped) {
+    SubmitClock::Stamp stamp;
+    std::memcpy(&stamp, task.inline_result.data(), sizeof stamp);
+    task.result = {};
+    meter_.waited_since(stamp.time, stamp.times);
+  }
   if (timeline_ != nullptr) timeline_->begin(run.word, item, 1);
   const bool done = run_catching(
       [&] {
@@ -357,8 +375,14 @@ bool Worker::idle(std::uint32_t seen) {
       cell().leave.load(std::memory_order_seq_cst) == 0 && !orphaned()) {
     const std::array<FutexWord, 2> words{FutexWord{&cell().event, event},
                                          family_.registry().life(owner_).watch()};
+    MeterRow& row = meter_.row();
+    const std::int64_t since = MeterRow::now();
+    row.idle_since.store(since, std::memory_order_relaxed);  // relaxed: a figure for people
     // It ends for many reasons (a process was born, another one died), of which none is work.
     if (!orphaned()) family_.sleep(glance, words, idle_until_);
+    row.idle_since.store(0, std::memory_order_relaxed);
+    row.idle.store(row.idle.load(std::memory_order_relaxed) + MeterRow::now() - since,
+                   std::memory_order_relaxed);
   }
   sleepers.fetch_and(~bit, std::memory_order_seq_cst);
   // Whoever took the bit made work, and counted it first.
@@ -478,6 +502,7 @@ void JobRun::prepare(Range chunk) const {
 }
 
 void JobRun::drop(Range chunk) const {
+  meter.drop();
   const auto marks = board.marks(slot);
   for (std::uint32_t i = chunk.begin; i != chunk.end; ++i) {
     if (board.state(i) == ItemState::kPending) marks.finish(i, ItemState::kCancelled);

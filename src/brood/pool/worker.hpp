@@ -13,6 +13,7 @@
 #include <brood/platform/deadline.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/memory_limit.hpp>
+#include <brood/pool/meter.hpp>
 #include <brood/pool/range_board.hpp>
 #include <brood/pool/result_area.hpp>
 #include <brood/pool/timeline_row.hpp>
@@ -58,6 +59,7 @@ struct JobRun {
   WorkerUse& use;
   const std::atomic<std::uint32_t>& leave;
   MemoryLimit& memory;
+  Meter& meter;
   TimelineRow* timeline;  // null: there is none
   std::uint64_t word;     // the job's
   bool worked = false;    // took at least one chunk
@@ -66,10 +68,15 @@ struct JobRun {
 
   /// The first chunk, the next one: RangeBoard's, but for the worker's own limits and for what is
   /// more urgent. `asks`: the owner is to decide about the last item of `done`.
-  Range take() { return cut(board.take(slot)); }
+  Range take() {
+    const Range chunk = board.take(slot);
+    if (chunk) meter.begin();
+    return cut(chunk);
+  }
   Range next(Range done, bool asks = false) {
     if (timeline != nullptr) [[unlikely]]
       timeline->end();
+    meter.end(done.size());
     Range chunk = board.next(slot, done);
     // Behind the commit: before it the owner could not hand the item on.
     if (asks) call_owner(job);
@@ -159,7 +166,8 @@ struct WorkerStart {
   std::int32_t cpus;  // 0: left alone
   std::int32_t niceness;
   std::uint32_t pinned;
-  std::uint32_t tells;  // the owner waits to hear how its beginning went
+  std::uint32_t tells;      // the owner waits to hear how its beginning went
+  std::int64_t started_at;  // by the steady clock
 };
 
 /// The thunk of a worker's process.
