@@ -15,7 +15,7 @@ namespace bench {
 namespace {
 
 constexpr const char* kScript = R"(
-import multiprocessing, sys, time
+import concurrent.futures, multiprocessing, sys, time
 
 def same(x):
     return x
@@ -30,6 +30,39 @@ def run_apply_async(pool, n):
     results = [pool.apply_async(same, (i,)) for i in range(n)]
     for result in results:
         result.get()
+
+def run_executor(pool, n):
+    with concurrent.futures.ProcessPoolExecutor(2) as executor:
+        list(executor.map(same, range(100)))
+        start = time.perf_counter()
+        futures = [executor.submit(same, i) for i in range(n)]
+        for future in futures:
+            future.result()
+        return time.perf_counter() - start
+
+def large(n):
+    return bytes(n)
+
+def run_has_joblib(pool, n):
+    try:
+        import joblib
+        return 1
+    except ImportError:
+        return 2
+
+# The best of its ways.
+def run_joblib_large(pool, n):
+    from joblib import Parallel, delayed
+    best = None
+    for backend in ('loky', 'multiprocessing'):
+        with Parallel(n_jobs=2, backend=backend) as parallel:
+            parallel([delayed(same)(i) for i in range(4)])
+            start = time.perf_counter()
+            results = parallel([delayed(large)(n), delayed(large)(n)])
+            taken = time.perf_counter() - start
+            assert [len(result) for result in results] == [n, n]
+            best = min(best or taken, taken)
+    return best
 
 def run_process(pool, n):
     for _ in range(n):
@@ -165,8 +198,11 @@ void PythonPeer::start() {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, commands.ends[0], STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&actions, answers.ends[1], STDOUT_FILENO);
-  const char* arguments[] = {"python3", "-c", kScript, nullptr};
-  const int error = ::posix_spawnp(&pid_, "python3", &actions, nullptr,
+  // The system's own, which has the system's packages, before another in the path.
+  const char* const program =
+      ::access("/usr/bin/python3", X_OK) == 0 ? "/usr/bin/python3" : "python3";
+  const char* arguments[] = {program, "-c", kScript, nullptr};
+  const int error = ::posix_spawnp(&pid_, program, &actions, nullptr,
                                    const_cast<char* const*>(arguments), environ);
   posix_spawn_file_actions_destroy(&actions);
   ::close(commands.ends[0]);
