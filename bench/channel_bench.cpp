@@ -58,11 +58,6 @@ void stream(benchmark::State& state, const T& value, int pairs, std::size_t maxs
   state.SetItemsProcessed(state.iterations() * n * pairs);
 }
 
-void python_runs(benchmark::State& state, const char* what, long n) {
-  for (auto _ : state) state.SetIterationTime(python.seconds(what, n));
-  state.SetItemsProcessed(state.iterations() * n);
-}
-
 void boost_queue(benchmark::State& state) {
   namespace ipc = boost::interprocess;
   const long n = bench::scaled(500'000);
@@ -338,12 +333,12 @@ int main(int argc, char** argv) {
     const Load load;
     stream<int>(s, 7, 1, 1000);
   });
-  add("python_queue", [few](State& s) { python_runs(s, "queue", few); });
-  add("python_queue_two_to_two", [few](State& s) { python_runs(s, "queue_two", few); });
-  add("python_queue_text", [few](State& s) { python_runs(s, "queue_text", few); });
+  add("python_queue", [few](State& s) { python.measure(s, "queue", few); });
+  add("python_queue_two_to_two", [few](State& s) { python.measure(s, "queue_two", few); });
+  add("python_queue_text", [few](State& s) { python.measure(s, "queue_text", few); });
   add("python_queue_loaded", [few](State& s) {
     const Load load;
-    python_runs(s, "queue", few);
+    python.measure(s, "queue", few);
   });
   add("boost_message_queue", boost_queue);
   add("pipe", raw_pipe);
@@ -353,7 +348,7 @@ int main(int argc, char** argv) {
 #endif
   add("pipe_round_trip", pipe_round_trip, bench::scaled(50'000));
   add("socketpair_round_trip", socketpair_round_trip, bench::scaled(50'000));
-  add("python_pipe", [](State& s) { python_runs(s, "pipe", bench::scaled(50'000)); });
+  add("python_pipe", [](State& s) { python.measure(s, "pipe", bench::scaled(50'000)); });
   add("queue_ping_pong", ping_pong, bench::scaled(5'000));
   add("futex_ping_pong", futex_ping_pong, bench::scaled(5'000));
   benchmark::RegisterBenchmark("queue_64_mib", large_vector)->UseRealTime();

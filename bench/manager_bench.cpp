@@ -125,11 +125,6 @@ void map_of_two(benchmark::State& state, long n) {
   state.SetItemsProcessed(state.iterations() * 2 * n);
 }
 
-void python_dict(benchmark::State& state, bench::PythonPeer& python, const char* what, long n) {
-  for (auto _ : state) state.SetIterationTime(python.seconds(what, n));
-  state.SetItemsProcessed(state.iterations() * n);
-}
-
 // What a million small entries take, in bytes for each.
 void dict_memory(benchmark::State& state, int entries) {
   for (auto _ : state) {
@@ -240,9 +235,9 @@ int main(int argc, char** argv) {
   add("map", map_alone);
   timed("dict_of_two", [&](benchmark::State& state) { dict_of_two(state, many); });
   timed("map_of_two", [&](benchmark::State& state) { map_of_two(state, many); });
-  timed("python_dict", [&](benchmark::State& state) { python_dict(state, python, "dict", few); });
+  timed("python_dict", [&](benchmark::State& state) { python.measure(state, "dict", few); });
   timed("python_dict_of_two",
-        [&](benchmark::State& state) { python_dict(state, python, "dict_two", few); });
+        [&](benchmark::State& state) { python.measure(state, "dict_two", few); });
   benchmark::RegisterBenchmark("dict_memory", [&](benchmark::State& state) {
     dict_memory(state, entries);
   })->Iterations(1);

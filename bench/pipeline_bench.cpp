@@ -18,6 +18,7 @@
 #include <tbb/parallel_pipeline.h>
 #endif
 
+#include "support/mix.hpp"
 #include "support/ratio.hpp"
 
 namespace {
@@ -25,16 +26,9 @@ namespace {
 constexpr int kWorkers = 2;
 constexpr std::size_t kInFlight = 4096;
 
-/// Rounds dependent rounds of about 0.9 ns.
 template <int Rounds>
 struct Mix {
-  std::uint64_t operator()(std::uint64_t h) const {
-    for (int i = 0; i < Rounds; ++i) {
-      h *= 0x9E3779B97F4A7C15u;
-      h ^= h >> 29;
-    }
-    return h;
-  }
+  std::uint64_t operator()(std::uint64_t h) const { return bench::mix<Rounds>(h); }
 };
 using OneMicrosecond = Mix<760>;
 using HundredMicroseconds = Mix<76'000>;

@@ -1,16 +1,15 @@
 // What a pool is used for, beside what a user would take instead: oneTBB's threads, Python's Pool
-// and ProcessPoolExecutor, joblib. All with two processes or threads. Small functions of a million
-// items stand in pool_map_bench, Python's map in pool_python_bench.
+// and ProcessPoolExecutor, joblib. All with two processes or threads. What a map costs per item,
+// beside oneTBB, stands in pool_map_bench.
 #include <benchmark/benchmark.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <brood/brood.hpp>
 #include <chrono>
 #include <cmath>
 #include <csignal>
-#include <exception>
 #include <fstream>
+#include <numeric>
 #include <ranges>
 #include <string>
 #include <vector>
@@ -20,6 +19,7 @@
 #include <tbb/parallel_for.h>
 #endif
 
+#include "support/mix.hpp"
 #include "support/python_peer.hpp"
 #include "support/ratio.hpp"
 
@@ -59,17 +59,12 @@ void heavy_alone(benchmark::State& state) {
 constexpr int kUnevenItems = 20'000;
 
 std::uint32_t uneven(std::uint32_t x) {
-  const int rounds = x % 100 == 57 ? 60'000 : 600;  // about 100 us and 1 us
-  std::uint64_t h = x;
-  for (int i = 0; i < rounds; ++i) {
-    h *= 0x9E3779B97F4A7C15U;
-    h ^= h >> 29U;
-  }
-  return static_cast<std::uint32_t>(h);
+  // About 100 us and 1 us.
+  return static_cast<std::uint32_t>(x % 100 == 57 ? bench::mix<60'000>(x) : bench::mix<600>(x));
 }
 std::vector<std::uint32_t> uneven_items() {
   std::vector<std::uint32_t> items(static_cast<std::size_t>(bench::scaled(kUnevenItems)));
-  for (std::uint32_t i = 0; i < items.size(); ++i) items[i] = i;
+  std::iota(items.begin(), items.end(), std::uint32_t{0});
   return items;
 }
 
@@ -89,11 +84,20 @@ void uneven_in_tbb(benchmark::State& state) {
 }
 #endif
 
-// --- tasks one by one --------------------------------------------------------------------------
+// --- no-op calls: a map of many, and tasks one by one
+// --------------------------------------------------------------------------
 
+constexpr long kMapped = 200'000;
 constexpr long kTasks = 100'000;
 
 int same(int x) { return x; }
+
+void map_nothing(benchmark::State& state, const brood::Pool& pool) {
+  std::vector<int> numbers(static_cast<std::size_t>(bench::scaled(kMapped)));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  for (auto _ : state) benchmark::DoNotOptimize(pool.map(same, numbers));
+  state.SetItemsProcessed(state.iterations() * bench::scaled(kMapped));
+}
 
 template <class P>
 void submit_all(benchmark::State& state, const P& pool) {
@@ -110,12 +114,7 @@ void submit_all(benchmark::State& state, const P& pool) {
 // --- limits ------------------------------------------------------------------------------------
 
 std::uint32_t hundred_nanoseconds(std::uint32_t x) {
-  std::uint64_t h = x;
-  for (int i = 0; i < 96; ++i) {
-    h *= 0x9E3779B97F4A7C15U;
-    h ^= h >> 29U;
-  }
-  return static_cast<std::uint32_t>(h);
+  return static_cast<std::uint32_t>(bench::mix<96>(x));
 }
 
 template <class P>
@@ -136,16 +135,6 @@ void large_results(benchmark::State& state, const brood::Pool& pool, long bytes)
   const std::vector<long> two{bytes, bytes};
   for (auto _ : state) benchmark::DoNotOptimize(pool.map(large, two));
   state.SetItemsProcessed(state.iterations() * 2);
-}
-
-void python(benchmark::State& state, bench::PythonPeer& peer, const char* what, long n,
-            long items) {
-  try {
-    for (auto _ : state) state.SetIterationTime(peer.seconds(what, n));
-    state.SetItemsProcessed(state.iterations() * items);
-  } catch (const std::exception& error) {
-    state.SkipWithError(error.what());
-  }
 }
 
 // --- deaths ------------------------------------------------------------------------------------
@@ -212,7 +201,7 @@ int main(int argc, char** argv) {
   const auto add_real = [&](const char* name, auto body) { add(name, body)->UseRealTime(); };
   const auto add_python = [&](const char* name, const char* what, long n, long items) {
     add(name,
-        [&peer, what, n, items](benchmark::State& state) { python(state, peer, what, n, items); })
+        [&peer, what, n, items](benchmark::State& state) { peer.measure(state, what, n, items); })
         ->UseManualTime()
         ->Iterations(1)
         ->Repetitions(bench::quick() ? 1 : 3);
@@ -236,6 +225,17 @@ int main(int argc, char** argv) {
                   .beside = "uneven_tbb",
                   .target = 1.05});
 #endif
+
+  add_real("map", [&](benchmark::State& state) { map_nothing(state, pool); });
+  const long mapped = bench::scaled(kMapped);
+  add("python_map", [&peer, mapped](benchmark::State& state) {
+    peer.measure(state, "map", mapped);
+  })->UseManualTime();
+  rows.push_back({.what = "map of 200,000 no-op calls, beside Python's Pool",
+                  .ours = "map",
+                  .beside = "python_map",
+                  .target = 20,
+                  .judged = bench::Judged::times_as_fast});
 
   const long tasks = bench::scaled(kTasks);
   add_real("submit", [&](benchmark::State& state) { submit_all(state, pool); });

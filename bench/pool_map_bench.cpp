@@ -20,6 +20,7 @@
 #include <tbb/partitioner.h>
 #endif
 
+#include "support/mix.hpp"
 #include "support/ratio.hpp"
 
 namespace {
@@ -29,12 +30,7 @@ namespace {
 template <int Rounds>
 struct Mix {
   std::uint32_t operator()(std::uint32_t x) const {
-    std::uint64_t h = x;
-    for (int i = 0; i < Rounds; ++i) {
-      h *= 0x9E3779B97F4A7C15u;
-      h ^= h >> 29;
-    }
-    return static_cast<std::uint32_t>(h);
+    return static_cast<std::uint32_t>(bench::mix<Rounds>(x));
   }
 };
 using OneNanosecond = Mix<3>;

@@ -8,7 +8,6 @@
 #include <brood/brood.hpp>
 #include <cerrno>
 #include <cstring>
-#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,16 +44,6 @@ void fork_exit_waitpid(benchmark::State& state) {
   }
 }
 
-void python_process(benchmark::State& state, bench::PythonPeer& peer) {
-  const long n = bench::scaled(100);
-  try {
-    for (auto _ : state) state.SetIterationTime(peer.seconds("process", n));
-    state.SetItemsProcessed(state.iterations() * n);
-  } catch (const std::exception& error) {
-    state.SkipWithError(error.what());
-  }
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -81,8 +70,9 @@ int main(int argc, char** argv) {
   benchmark::RegisterBenchmark("fork_exit_waitpid", fork_exit_waitpid)
       ->UseRealTime()
       ->Unit(benchmark::kMicrosecond);
-  benchmark::RegisterBenchmark("python_process",
-                               [&](benchmark::State& state) { python_process(state, peer); })
+  benchmark::RegisterBenchmark(
+      "python_process",
+      [&](benchmark::State& state) { peer.measure(state, "process", bench::scaled(100)); })
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond);
   rows.push_back({.what = "  forkserver, beside Python's Process (fork)",

@@ -287,12 +287,6 @@ void event_of_ours(benchmark::State& state) {
   }
 }
 
-void of_python(benchmark::State& state, bench::PythonPeer& python, const char* what) {
-  const long n = bench::scaled(20'000);
-  for (auto _ : state) state.SetIterationTime(python.seconds(what, n));
-  state.SetItemsProcessed(state.iterations() * n);
-}
-
 // From the kill of a holder until this process, which waits, has the lock.
 void death_of_holder(benchmark::State& state) {
   LockWord<>& lock = shared()->lock;
@@ -355,10 +349,10 @@ int main(int argc, char** argv) {
     return benchmark::RegisterBenchmark(name, body)->UseManualTime();
   };
   add_manual("python_rlock", [&](benchmark::State& s) {
-    of_python(s, python, "lock");
+    python.measure(s, "lock", bench::scaled(20'000));
   })->Iterations(5);
   add_manual("python_event", [&](benchmark::State& s) {
-    of_python(s, python, "event");
+    python.measure(s, "event", bench::scaled(20'000));
   })->Iterations(3);
   add_manual("killed_holder", death_of_holder)
       ->Iterations(bench::scaled(100) > 1 ? 100 : 2)

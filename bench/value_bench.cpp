@@ -4,7 +4,6 @@
 
 #include <brood/brood.hpp>
 #include <brood/value.hpp>
-#include <exception>
 
 #include "support/python_peer.hpp"
 #include "support/ratio.hpp"
@@ -35,16 +34,6 @@ void two(benchmark::State& state, void (*body)(brood::Value<long>, long)) {
   state.SetItemsProcessed(state.iterations() * 2 * n);
 }
 
-void python(benchmark::State& state, bench::PythonPeer& peer) {
-  const long n = bench::scaled(kTimes);
-  try {
-    for (auto _ : state) state.SetIterationTime(peer.seconds("value", n));
-    state.SetItemsProcessed(state.iterations() * 2 * n);
-  } catch (const std::exception& error) {
-    state.SkipWithError(error.what());
-  }
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -58,7 +47,8 @@ int main(int argc, char** argv) {
     two(state, add);
   })->UseRealTime();
   benchmark::RegisterBenchmark("python_locked", [&](benchmark::State& state) {
-    python(state, peer);
+    const long n = bench::scaled(kTimes);
+    peer.measure(state, "value", n, 2 * n);
   })->UseManualTime();
   return bench::run(argc, argv,
                     {{.what = "2 processes times 100,000 locked increments, beside Python's Value",

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <exception>
 #include <stdexcept>
 #include <system_error>
 
@@ -225,6 +226,15 @@ double PythonPeer::seconds(const std::string& what, long n) {
   if (std::fscanf(answers_, "%lf", &seconds) != 1)
     throw std::runtime_error(fmt::format("python3 did not measure '{} {}'", what, n));
   return seconds;
+}
+
+void PythonPeer::measure(benchmark::State& state, const std::string& what, long n, long items) {
+  try {
+    for (auto _ : state) state.SetIterationTime(seconds(what, n));
+    state.SetItemsProcessed(state.iterations() * (items != 0 ? items : n));
+  } catch (const std::exception& error) {
+    state.SkipWithError(error.what());
+  }
 }
 
 PythonPeer::~PythonPeer() {

@@ -2,6 +2,7 @@
 // A python3 process that measures its own multiprocessing, beside which ours is set. It is started
 // once, stays warm, and does nothing between two measurements.
 
+#include <benchmark/benchmark.h>
 #include <sys/types.h>
 
 #include <cstdio>
@@ -31,6 +32,9 @@ class PythonPeer {
   //   dict         n times a value of Manager().dict() read and written; dict_two: by two processes
   // Throws std::runtime_error when there is no python3 or it fails.
   double seconds(const std::string& what, long n);
+  // Runs a benchmark with manual time of it, per item; `items` in each run, n if not said. Skips it
+  // with an error where seconds() throws.
+  void measure(benchmark::State& state, const std::string& what, long n, long items = 0);
 
  private:
   void start();
