@@ -90,7 +90,7 @@ TEST(MeterTest, CountsEveryItemThoughItMeasuresFew) {
       meter.end(chunk);
     }
     meter.pause();
-    ASSERT_EQ(row->running.count.load(), items) << round;
+    ASSERT_EQ(stats_of(row->running).count(), items) << round;
   }
 }
 

@@ -176,9 +176,9 @@ std::optional<ExitCode> ProcessHandle::exit_code_of_zombie() const {
   return from_status(status);
 }
 
-// Asked several times in each call over a connection: a system call each would be a fifth of what
-// we add to the kernel's time. The page is empty again in every copy, also in one that was made
-// without the C library's fork, which runs no handlers.
+// Asked several times in each call over a connection, where a system call each is felt. The page is
+// empty again in every copy, also in one that was made without the C library's fork, which runs no
+// handlers.
 int current_pid() noexcept {
   static std::atomic<int>* const known = [] {
     const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));

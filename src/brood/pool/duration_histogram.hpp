@@ -14,14 +14,13 @@ namespace brood::detail {
 /// A distribution of durations in nanoseconds, in buckets a sixteenth of a power of two wide, as
 /// HdrHistogram has them (https://hdrhistogram.github.io/HdrHistogram/). May lie in shared memory;
 /// one thread adds, any reads. Nothing in it needs repair: who is killed has added or has not, but
-/// for a count that is one ahead of its sum.
+/// for a duration that is counted and not in the sum.
 struct DurationHistogram {
   static constexpr unsigned kPartBits = 4;
   static constexpr std::uint64_t kParts = std::uint64_t{1} << kPartBits;
   static constexpr unsigned kMostBits = 48;
   static constexpr std::size_t kBuckets = (kMostBits - kPartBits + 1) * kParts;
 
-  std::atomic<std::uint64_t> count;
   std::atomic<std::uint64_t> sum;
   std::atomic<std::uint64_t> max;
   std::array<std::atomic<std::uint64_t>, kBuckets> buckets;
@@ -43,7 +42,6 @@ struct DurationHistogram {
     more(buckets[bucket_of(value)], times);
     more(sum, value * times);
     if (value > max.load(std::memory_order_relaxed)) max.store(value, std::memory_order_relaxed);
-    more(count, times);
   }
 
   /// Adds what is in it to `to`.

@@ -1,10 +1,10 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <utility>
 
+#include <brood/platform/clock.hpp>
 #include <brood/pool/duration_histogram.hpp>
 
 namespace brood::detail {
@@ -20,13 +20,25 @@ struct alignas(128) MeterRow {
   DurationHistogram waiting;
   DurationHistogram running;
 
-  static std::int64_t now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
-  /// The worker that was there has ended. By the owner.
+  /// The worker can take work, after it was started at `time`.
+  void started(std::int64_t time) noexcept {
+    const std::int64_t now = steady_nanoseconds();
+    starting.add(now - time, 1);
+    ready.store(now);
+  }
+  void begin_idling() noexcept { idle_since.store(steady_nanoseconds()); }
+  void end_idling() noexcept { add_since(idle_since, idle); }
+  /// The worker has ended, in whatever it was in. By the owner.
   void ended() noexcept {
-    const std::int64_t time = now();
-    if (const std::int64_t since = idle_since.exchange(0)) idle.store(idle.load() + time - since);
-    if (const std::int64_t since = ready.exchange(0)) present.store(present.load() + time - since);
+    end_idling();
+    add_since(ready, present);
+  }
+
+ private:
+  static void add_since(std::atomic<std::int64_t>& start, std::atomic<std::int64_t>& to) noexcept {
+    if (const std::int64_t since = start.exchange(0)) {
+      to.store(to.load() + steady_nanoseconds() - since);
+    }
   }
 };
 
@@ -58,7 +70,7 @@ class Meter {
   }
   /// A task begins that was submitted at `time`, and stands for so many.
   void waited_since(std::int64_t time, std::uint64_t times) noexcept {
-    row_->waiting.add((timing_ ? start_ : MeterRow::now()) - time, times);
+    row_->waiting.add((timing_ ? start_ : steady_nanoseconds()) - time, times);
   }
   /// It goes on to something else.
   void pause() noexcept {
@@ -73,7 +85,7 @@ class Meter {
   static constexpr std::int64_t kMostUnmeasured = 255;
 
   void start() noexcept {
-    start_ = MeterRow::now();
+    start_ = steady_nanoseconds();
     timing_ = true;
   }
   void measure(std::uint32_t items) noexcept;

@@ -1,7 +1,9 @@
 #include <brood/pool_stats.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -84,7 +86,6 @@ namespace detail {
 
 void DurationHistogram::add_to(DurationStats& to) const {
   to.buckets_.resize(kBuckets);
-  // What is in the buckets counts: the rest may be a step ahead or behind.
   for (std::size_t i = 0; i < kBuckets; ++i) {
     const std::uint64_t times = buckets[i].load(std::memory_order_relaxed);
     to.buckets_[i] += times;
@@ -118,7 +119,7 @@ SubmitClock::Stamp SubmitClock::next() noexcept {
   const std::int64_t look = coarse_nanoseconds();
   if (look == last_look_ && unseen_ < kMost) return {};
   last_look_ = look;
-  return {.time = MeterRow::now(), .times = std::exchange(unseen_, 0)};
+  return {.time = steady_nanoseconds(), .times = std::exchange(unseen_, 0)};
 }
 
 }  // namespace detail

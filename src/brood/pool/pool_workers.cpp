@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/clock.hpp>
 #include <brood/platform/futex.hpp>
 #include <brood/platform/service_thread.hpp>
 #include <brood/platform/signal_name.hpp>
@@ -53,7 +54,7 @@ void PoolCore::start_worker(std::uint32_t slot) {
                     .niceness = setup_.niceness,
                     .pinned = setup_.pinned ? 1U : 0U,
                     .tells = setup_.can_fail() ? 1U : 0U,
-                    .started_at = MeterRow::now()};
+                    .started_at = steady_nanoseconds()};
   if (setup_.initializer) {
     start.initializer = setup_.initializer->function;
     start.initializer_bytes = setup_.initializer->bytes.size();
@@ -312,23 +313,25 @@ PoolStats PoolCore::stats() {
   PoolStats stats;
   stats.counts = counts_;
   stats.age = Deadline::Clock::now() - made_;
-  const std::int64_t now = MeterRow::now();
+  const std::int64_t now = steady_nanoseconds();
   const auto since = [&](const std::atomic<std::int64_t>& time) {
     const std::int64_t start = time.load();
     return start == 0 ? 0 : std::max<std::int64_t>(now - start, 0);
   };
   for (std::uint32_t slot = 0; slot < members_.size(); ++slot) {
+    const auto& process = members_[slot].process;
     const MeterRow& row = control_->meters()[slot];
-    if (!members_[slot].process && row.starting.count.load() == 0) continue;  // nobody ever
+    const std::uint64_t started = stats.starting.count();
     row.starting.add_to(stats.starting);
+    if (!process && stats.starting.count() == started) continue;  // nobody was ever there
+    const std::uint64_t items = stats.running.count();
     row.waiting.add_to(stats.waiting);
     row.running.add_to(stats.running);
-    const auto& process = members_[slot].process;
     const std::int64_t idle = row.idle.load() + since(row.idle_since);
     const std::int64_t present = row.present.load() + since(row.ready);
     stats.workers.push_back(
         {.pid = process ? process->pid().value_or(0) : 0,
-         .items = row.running.count.load(),
+         .items = stats.running.count() - items,
          .starting = std::chrono::nanoseconds(static_cast<std::int64_t>(row.starting.sum.load())),
          .busy = std::chrono::nanoseconds(std::max<std::int64_t>(present - idle, 0)),
          .idle = std::chrono::nanoseconds(idle)});

@@ -57,7 +57,7 @@ Timeline::Timeline(Heap& heap, Segment& segment, std::uint32_t slots, std::strin
       path_(std::move(path)),
       name_(std::move(name)),
       slots_(slots),
-      start_(TimelineRow::now()) {
+      start_(steady_nanoseconds()) {
   open(path_, "a");  // better now than at the end of the run
   block_ = heap_.allocate(std::size_t{slots} * sizeof(TimelineRow) + alignof(TimelineRow));
   auto address = reinterpret_cast<std::uintptr_t>(block_.data);
@@ -78,7 +78,7 @@ void Timeline::label(std::uint64_t job, std::string text, std::uint64_t first) {
 
 void Timeline::note(std::uint32_t slot, std::string what) {
   if (notes_.size() < kMostNotes) {
-    notes_.push_back({.slot = slot, .time = TimelineRow::now(), .what = std::move(what)});
+    notes_.push_back({.slot = slot, .time = steady_nanoseconds(), .what = std::move(what)});
   }
 }
 
@@ -92,7 +92,7 @@ void Timeline::ended(std::uint32_t slot) {
                               .first = static_cast<std::uint32_t>(items),
                               .items = static_cast<std::uint32_t>(items >> 32U),
                               .begin = row.open_begin.load(),
-                              .end = TimelineRow::now()}});
+                              .end = steady_nanoseconds()}});
 }
 
 void Timeline::put(std::string& out, std::uint32_t slot, const TimelineRow::Slice& slice) const {

@@ -2,8 +2,9 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
+
+#include <brood/platform/clock.hpp>
 
 namespace brood::detail {
 
@@ -27,12 +28,10 @@ struct alignas(128) TimelineRow {
   std::atomic<std::int64_t> open_begin;
   std::array<Slice, kSlices> slices;
 
-  static std::int64_t now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
   void begin(std::uint64_t job, std::uint32_t first, std::uint32_t items) noexcept {
     // relaxed: read by the owner after this worker's death, or for a look.
     open_items.store(first | std::uint64_t{items} << 32U, std::memory_order_relaxed);
-    open_begin.store(now(), std::memory_order_relaxed);
+    open_begin.store(steady_nanoseconds(), std::memory_order_relaxed);
     open_job.store(job, std::memory_order_relaxed);
   }
   void end() noexcept {
@@ -44,7 +43,7 @@ struct alignas(128) TimelineRow {
                             .first = static_cast<std::uint32_t>(items),
                             .items = static_cast<std::uint32_t>(items >> 32U),
                             .begin = open_begin.load(std::memory_order_relaxed),
-                            .end = now()};
+                            .end = steady_nanoseconds()};
     open_job.store(0, std::memory_order_relaxed);
     // Pairs with the owner's acquire: the slice is whole when it is counted.
     count.store(at + 1, std::memory_order_release);

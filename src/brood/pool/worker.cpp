@@ -15,6 +15,7 @@
 #include <brood/channel/codec.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/clock.hpp>
 #include <brood/platform/copy_guard.hpp>
 #include <brood/platform/cpu.hpp>
 #include <brood/platform/memory_use.hpp>
@@ -137,10 +138,7 @@ bool Worker::initialize(const WorkerStart& start) {
       return false;
     }
   }
-  MeterRow& row = meter_.row();
-  const std::int64_t now = MeterRow::now();
-  row.starting.add(now - start.started_at, 1);
-  row.ready.store(now);
+  meter_.row().started(start.started_at);
   cell().status.store(WorkerCell::kReady);
   if (start.tells != 0) announce(segment_.header());
   return true;
@@ -375,14 +373,10 @@ bool Worker::idle(std::uint32_t seen) {
       cell().leave.load(std::memory_order_seq_cst) == 0 && !orphaned()) {
     const std::array<FutexWord, 2> words{FutexWord{&cell().event, event},
                                          family_.registry().life(owner_).watch()};
-    MeterRow& row = meter_.row();
-    const std::int64_t since = MeterRow::now();
-    row.idle_since.store(since, std::memory_order_relaxed);  // relaxed: a figure for people
+    meter_.row().begin_idling();
     // It ends for many reasons (a process was born, another one died), of which none is work.
     if (!orphaned()) family_.sleep(glance, words, idle_until_);
-    row.idle_since.store(0, std::memory_order_relaxed);
-    row.idle.store(row.idle.load(std::memory_order_relaxed) + MeterRow::now() - since,
-                   std::memory_order_relaxed);
+    meter_.row().end_idling();
   }
   sleepers.fetch_and(~bit, std::memory_order_seq_cst);
   // Whoever took the bit made work, and counted it first.
@@ -520,7 +514,7 @@ void JobRun::fail(std::uint32_t item, ErrorRecord& error) const {
     encode_error(encoded, error);
     const ErrorNote note{.previous = chain->load(std::memory_order_relaxed),
                          .item = item,
-                         .time = std::chrono::steady_clock::now().time_since_epoch().count(),
+                         .time = steady_nanoseconds(),
                          .bytes = encoded.size()};
     ResultArea::Writer writer(results);
     writer.write(&note, sizeof note);
