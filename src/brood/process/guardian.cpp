@@ -15,6 +15,8 @@ namespace {
 /// How often it tries to end a family without a root, when descriptors or memory are short.
 constexpr int kTries = 1000;
 constexpr auto kBetweenTries = std::chrono::milliseconds(1);
+/// What a fork server that lives gets to write what the root had not passed on.
+constexpr auto kServersTime = std::chrono::seconds(1);
 
 /// Returns when the fork server or the root is gone.
 void stand_by(Family& family, Tag server, int server_pid) {
@@ -32,8 +34,18 @@ void stand_by(Family& family, Tag server, int server_pid) {
   while (poller.wait(Deadline::never()).empty()) continue;
 }
 
+/// SUBTLE: at the root's end both act, and the fork server, which ends last, kills this process,
+/// perhaps between a record's writing and its release: it would be written twice. So it is left to
+/// the fork server while that lives; one that is stopped is not waited for for ever.
+void await_end_of(Family& family, Tag server, int server_pid) {
+  const ProcessHandle process = ProcessHandle::try_open(server_pid);
+  if (process.valid() && family.registry().alive(server)) {
+    static_cast<void>(process.wait_ended(Deadline::after(kServersTime)));
+  }
+}
+
 /// Takes the fork server's place until the family has ended.
-void watch_family(Family& family, Tag tag, Tag server) {
+void watch_family(Family& family, Tag tag, Tag server, int server_pid) {
   Watchdog watchdog(family);
   SegmentHeader& header = family.segment().header();
   // Unless another fork server has come meanwhile: it has, or will have, a guardian of its own.
@@ -47,7 +59,9 @@ void watch_family(Family& family, Tag tag, Tag server) {
     for (const std::uint64_t key : watchdog.wait()) watchdog.handle(key);
   }
   watchdog.kill_family();
-  if (watchdog.root_is_gone()) LogOutput::write_what_is_left(family);
+  if (!watchdog.root_is_gone()) return;
+  await_end_of(family, server, server_pid);
+  LogOutput::write_what_is_left(family);
 }
 
 }  // namespace
@@ -63,7 +77,7 @@ void run_guardian(Family& family, Tag tag, Tag server, int server_pid) {
   }
   for (int tries = 0; tries != kTries; ++tries) {
     try {
-      watch_family(family, tag, server);
+      watch_family(family, tag, server, server_pid);
       exit_now(0);
     } catch (const Error& e) {
       static_cast<void>(e);
