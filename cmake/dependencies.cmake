@@ -15,6 +15,12 @@ brood_require("{fmt} 9 or later" libfmt-dev fmt 9)
 brood_require("cereal 1.3" libcereal-dev cereal)
 brood_require("OpenSSL 3" libssl-dev OpenSSL 3)
 brood_require("spdlog 1.10 or later" libspdlog-dev spdlog 1.10)
+brood_require("pkg-config" pkg-config PkgConfig)
+pkg_check_modules(LIBSECCOMP QUIET IMPORTED_TARGET libseccomp>=2.5)
+if(NOT LIBSECCOMP_FOUND)
+  message(FATAL_ERROR "Brood needs libseccomp 2.5 or later, which was not found. On Debian: "
+                      "apt-get install libseccomp-dev")
+endif()
 brood_require("the Boost headers 1.81 or later (for Boost.PFR)" libboost1.81-dev Boost 1.81)
 
 # elfutils turns addresses into functions and lines in stack traces; without it they are

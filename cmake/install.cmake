@@ -33,9 +33,9 @@ endforeach()
 # Who links a static library links what is behind it, too, and `pkg-config --libs` must say so.
 if(BUILD_SHARED_LIBS)
   set(brood_pc_requires "fmt >= 9")
-  set(brood_pc_requires_private "openssl >= 3, spdlog >= 1.10")
+  set(brood_pc_requires_private "openssl >= 3, spdlog >= 1.10, libseccomp >= 2.5")
 else()
-  set(brood_pc_requires "fmt >= 9, openssl >= 3, spdlog >= 1.10")
+  set(brood_pc_requires "fmt >= 9, openssl >= 3, spdlog >= 1.10, libseccomp >= 2.5")
   set(brood_pc_requires_private "")
 endif()
 configure_file(cmake/brood.pc.in brood.pc @ONLY)
@@ -61,7 +61,8 @@ set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA "${PROJECT_SOURCE_DIR}/cmake/debi
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libbrood-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
-    "libfmt-dev (>= 9), libcereal-dev (>= 1.3), libboost1.81-dev, libssl-dev (>= 3), libspdlog-dev")
+    "libfmt-dev (>= 9), libcereal-dev (>= 1.3), libboost1.81-dev, libssl-dev (>= 3), libspdlog-dev, "
+    "libseccomp-dev (>= 2.5), pkg-config")
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME brood-tools)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION utils)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SHLIBDEPS ON)

@@ -1,10 +1,13 @@
 // A batch over a C library that crashes and hangs on bad input: libpng on good, truncated and
-// damaged files, behind a decoder with two bugs of its own. Each bad file costs one error.
+// damaged files, behind a decoder with two bugs and a secret of its own. Each bad file costs one
+// error.
 #include <brood/brood.hpp>
 
 #include <png.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -14,10 +17,18 @@
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
+
+/// Nobody asked it to.
+void send_home(const std::string& /*path*/) {
+  if (::socket(AF_INET, SOCK_STREAM, 0) < 0) {
+    throw std::system_error(errno, std::generic_category(), "socket");
+  }
+}
 
 // [decode]
 /// The mean of all samples. Nothing in here may be trusted with a file from outside.
@@ -34,6 +45,7 @@ double brightness(const std::string& path) {
   }
   if (image.width == 13) std::raise(SIGSEGV);  // the first bug
   while (image.width == 17) continue;          // the second
+  if (image.width == 19) send_home(path);      // and who has read all of the library?
   double sum = 0;
   for (const unsigned char pixel : pixels) sum += pixel;
   return pixels.empty() ? 0 : sum / static_cast<double>(pixels.size());
@@ -65,9 +77,11 @@ int main(int argc, char** argv) {
   std::fstream(files.back(), std::ios::in | std::ios::out).seekp(45).write("????", 4);
   files.push_back(make_png(folder / "crashes", 13, 1));
   files.push_back(make_png(folder / "hangs", 17, 1));
+  files.push_back(make_png(folder / "spies", 19, 1));
 
   // [batch]
-  brood::Pool pool({.workers = 2});
+  using brood::Sandbox;
+  brood::Pool pool({.workers = 2, .sandbox = Sandbox{.files = Sandbox::Files::read}});
   const auto outcomes =
       pool.with({.timeout = 500ms, .memory = 64 << 20}).try_map(brightness, files);
   for (std::size_t i = 0; i != files.size(); ++i) {

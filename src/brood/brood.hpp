@@ -46,6 +46,7 @@
 #include <brood/remote_manager.hpp>
 #include <brood/retry.hpp>
 #include <brood/runtime.hpp>
+#include <brood/sandbox.hpp>
 #include <brood/semaphore.hpp>
 #include <brood/set.hpp>
 #include <brood/shareable_list.hpp>

@@ -8,6 +8,7 @@
 #include <exception>
 #include <iterator>
 #include <mutex>
+#include <sstream>
 #include <utility>
 
 namespace brood {
@@ -61,8 +62,11 @@ std::string Crash::summary() const {
 
 std::string Crash::describe() const {
   std::string text = summary();
+  std::string line;
   if (!reason.empty()) text += "\n  reason: " + reason;
   for (const std::string& frame : stack) text += "\n    " + frame;
+  if (!stderr_tail.empty()) text += "\n  the end of its stderr:";
+  for (std::istringstream lines(stderr_tail); std::getline(lines, line);) text += "\n  | " + line;
   if (usage) {
     using Seconds = std::chrono::duration<double>;
     text += fmt::format(

@@ -285,6 +285,8 @@ struct Crash {
   bool out_of_memory = false;               ///< the kernel killed it because memory had run out
   std::optional<ResourceUsage> usage = {};  ///< where known
   std::vector<std::string> stack = {};      ///< where it died, where known; innermost first
+  /// The end of what it had written to stderr; see PoolOptions::stderr_tail.
+  std::string stderr_tail = {};
   /// The stack as it came, of which WorkerCrashed makes `stack` when somebody asks for it.
   std::shared_ptr<const detail::CrashData> raw_stack = {};
 
@@ -316,8 +318,11 @@ class WorkerCrashed : public Error {
   /// The kernel killed it because memory had run out, its own group's or the machine's.
   [[nodiscard]] bool out_of_memory() const noexcept { return crash_->out_of_memory; }
   [[nodiscard]] const std::vector<std::string>& stack() const noexcept { return crash().stack; }
+  /// The end of what the worker had written to stderr; see PoolOptions::stderr_tail.
+  [[nodiscard]] const std::string& stderr_tail() const noexcept { return crash_->stderr_tail; }
   [[nodiscard]] const Crash& crash() const noexcept;
-  /// what(), then why, the stack and what it had used: for people, several lines.
+  /// what(), then why, the stack, what it said last and what it had used: for people, several
+  /// lines.
   [[nodiscard]] std::string describe() const { return crash().describe(); }
 
  private:

@@ -49,7 +49,8 @@ enum class Level : std::uint8_t { trace, debug, info, warn, error, critical, off
 
 /// The task that wrote a record.
 struct Task {
-  std::uint64_t item = 0;     ///< index of the input that is computed
+  /// Index of the input that is computed; none: the task was submitted by itself.
+  std::optional<std::uint64_t> item = {};
   std::uint32_t attempt = 1;  ///< 1 the first time
 };
 

@@ -18,6 +18,7 @@
 #include <brood/pool/pool_core.hpp>
 #include <brood/process/child.hpp>
 #include <brood/retry.hpp>
+#include <brood/sandbox.hpp>
 #include <brood/start_method.hpp>
 
 namespace brood {
@@ -90,12 +91,22 @@ struct PoolOptions {
   /// Added to the workers' priority as by nice(1), -20 to 19: with 19 they take what others leave.
   /// Below 0 needs a privilege; the constructor throws SystemError without it.
   int niceness = 0;
+  /// What workers may do; anything that this process may, if not given. The constructor throws
+  /// SystemError where the kernel has no seccomp. Not for a pool without workers, whose constructor
+  /// throws ArgumentError.
+  std::optional<Sandbox> sandbox = {};
   /// A file for the timeline of the workers: one row for each, one slice for each chunk of a map
   /// and each task, and what befell them. It is written when the pool ends, in the trace-event
   /// format that https://ui.perfetto.dev and chrome://tracing open. Of each worker the last 16384
   /// slices are kept, in 512 KiB of shared memory. Empty: none, and nothing is paid for it. Not for
   /// a pool without workers.
   std::string timeline = {};
+  /// So many bytes of the end of what each worker writes to stderr are kept, and are in the
+  /// WorkerCrashed that tells of its death: what an assertion, the C library or a sanitizer said
+  /// last. All of it goes on to this process's stderr, by way of a pipe for each worker and a
+  /// thread here, so a moment later than what this process itself writes. 0: nothing is kept, and
+  /// workers have this process's stderr itself, which may be a terminal.
+  std::size_t stderr_tail = 4096;
   /// What resize() may go up to; `workers` if less.
   int max_workers = 0;
 };

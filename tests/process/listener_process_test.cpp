@@ -149,7 +149,8 @@ void send_for_ever(const Address& address) {
 }
 
 TEST_P(ListenerProcessTest, OfAKilledSenderWholeMessagesComeThenTheEnd) {
-  for (const Address& address : {Address::tcp("127.0.0.1", 0), Address::abstract("brood-sends")}) {
+  for (const Address& address : {Address::tcp("127.0.0.1", 0),
+                                 Address::abstract("brood-sends-" + std::to_string(::getpid()))}) {
     for (int round = 0; round < 5; ++round) {
       Listener listener(address);
       Process child({.daemon = true}, send_for_ever, listener.address());

@@ -240,8 +240,7 @@ TEST_P(Log, FilesThatGrowAreRotated) {
 void write_as_task(int item) {
   const detail::CurrentTask::Scope task(
       [](const void* context, detail::TaskNote& note) {
-        note = {.item = static_cast<std::uint64_t>(*static_cast<const int*>(context)),
-                .attempt = 2};
+        note = {.item = static_cast<std::size_t>(*static_cast<const int*>(context)), .attempt = 2};
         return true;
       },
       &item);

@@ -8,14 +8,16 @@
 
 namespace brood::detail {
 
-std::size_t DescriptorOutbox::add(int fd) {
+std::size_t DescriptorOutbox::add(int fd) { return add(duplicate(fd)); }
+
+std::size_t DescriptorOutbox::add(Fd fd) {
   if (numbers_.size() == kMost) {
     throw StateError(fmt::format(
         "more than {} descriptors cannot go to another process with one value: send several",
         kMost));
   }
   numbers_.reserve(numbers_.size() + 1);
-  ForkLocalFd& copy = copies_.emplace_back(duplicate(fd));
+  ForkLocalFd& copy = copies_.emplace_back(std::move(fd));
   numbers_.push_back(copy.get());
   return numbers_.size() - 1;
 }

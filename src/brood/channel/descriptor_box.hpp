@@ -24,6 +24,8 @@ class DescriptorOutbox {
   /// Copies `fd`. Its number among those of this value. Throws StateError if there are too many;
   /// SystemError.
   std::size_t add(int fd);
+  /// The same with one that the caller has no more use for.
+  std::size_t add(Fd fd);
 
   [[nodiscard]] bool empty() const { return numbers_.empty(); }
   [[nodiscard]] std::span<const int> numbers() const { return numbers_; }

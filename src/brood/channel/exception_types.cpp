@@ -145,6 +145,7 @@ std::string encode_crash(const void* object) {
   out.number(static_cast<std::int64_t>(usage.system.count()));
   out.number(static_cast<std::uint32_t>(crash.stack.size()));
   for (const std::string& frame : crash.stack) out.text(frame);
+  out.text(crash.stderr_tail);
   return out.take();
 }
 
@@ -171,6 +172,7 @@ WorkerCrashed build_crash(const std::string&, std::string_view payload) {
   for (auto frames = in.number<std::uint32_t>(); frames > 0; --frames) {
     crash.stack.push_back(in.text());
   }
+  crash.stderr_tail = in.text();
   return WorkerCrashed(std::move(crash));
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <utility>
 
@@ -21,10 +22,16 @@ struct Use {
   std::uint64_t data = 0;
 };
 
+Fd open_use() noexcept { return Fd(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC)); }
+
+/// Opened in advance; never closed.
+std::atomic<int> kept{-1};
+
 Use read_use() noexcept {
-  const Fd file(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC));
+  const int from = kept.load(std::memory_order_relaxed);
+  const Fd file = from < 0 ? open_use() : Fd();
   std::array<char, 256> text{};
-  if (!file.valid() || ::read(file.get(), text.data(), text.size() - 1) <= 0) return {};
+  if (::pread(from < 0 ? file.get() : from, text.data(), text.size() - 1, 0) <= 0) return {};
   unsigned long long resident = 0;
   unsigned long long shared = 0;
   unsigned long long data = 0;
@@ -41,6 +48,8 @@ std::uint64_t private_memory() noexcept {
   const Use use = read_use();
   return use.resident > use.shared ? use.resident - use.shared : 0;
 }
+
+void keep_memory_use_readable() noexcept { kept.store(open_use().release()); }
 
 std::uint64_t data_memory() noexcept { return read_use().data; }
 

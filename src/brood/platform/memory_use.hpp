@@ -14,6 +14,9 @@ std::uint64_t private_memory() noexcept;
 /// mappings that it may write to. 0 without /proc. Takes some microseconds.
 std::uint64_t data_memory() noexcept;
 
+/// The two above still work when this process can open no more files. Not in what it forks.
+void keep_memory_use_readable() noexcept;
+
 /// While it is there, this process gets at most so many bytes of such memory (RLIMIT_DATA, of which
 /// stacks are no part; children inherit it): beyond, malloc and mmap fail. Nothing where the limit
 /// of the system is lower, or cannot be read.

@@ -52,6 +52,9 @@ struct alignas(64) JobHeader {
   std::uint64_t errors_at;  // of a map: atomic<uint64_t> per slot, the last ErrorNote of its worker
   std::uint64_t seed;       // of a map: of its items' random numbers
   std::uint64_t memory;     // bytes that an item may ask for; 0: any number
+  /// uint8_t per item: attempts that failed, 255 for so many or more, for log records; where there
+  /// can be several attempts.
+  std::uint64_t attempts_at;
   /// Who waits: kNobody, item + 1, or kAnyItem; and what they sleep on.
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> event;

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include <brood/process/current_task.hpp>
+
 namespace brood::detail {
 
 /// A thread computes items from the constructor to the destructor. Where the item's number is, is
@@ -17,11 +19,19 @@ namespace brood::detail {
 class ItemScope {
  public:
   using Index = std::size_t (*)(const void* from);
+  using Attempt = std::uint32_t (*)(const void* from);
 
   /// `index(from)` is the number of the item; null: what is computed has none. Without a seed its
-  /// random numbers are by chance.
-  ItemScope(const void* from, Index index, std::optional<std::uint64_t> seed) noexcept
-      : from_(from), index_(index), seed_(seed), outer_(std::exchange(current_, this)) {}
+  /// random numbers are by chance. `which(from)` is the attempt, 1 the first time; null: what an
+  /// outer scope says.
+  ItemScope(const void* from, Index index, std::optional<std::uint64_t> seed,
+            Attempt which = nullptr) noexcept
+      : from_(from),
+        index_(index),
+        attempt_(which),
+        seed_(seed),
+        outer_(std::exchange(current_, this)),
+        in_log_(&describe, this) {}
   /// The number is a variable of the caller.
   template <class Integer>
   ItemScope(const Integer* number, std::optional<std::uint64_t> seed) noexcept
@@ -41,6 +51,10 @@ class ItemScope {
   [[nodiscard]] std::optional<std::size_t> item() const {
     return index_ != nullptr ? std::optional(index_(from_)) : std::nullopt;
   }
+  [[nodiscard]] std::uint32_t attempt() const {
+    if (attempt_ != nullptr) return attempt_(from_);
+    return outer_ != nullptr ? outer_->attempt() : 1;
+  }
   [[nodiscard]] std::optional<std::uint64_t> seed() const { return seed_; }
   /// The generator of the item that is computed now.
   std::mt19937_64& stream();
@@ -54,10 +68,18 @@ class ItemScope {
  private:
   static inline thread_local ItemScope* current_ = nullptr;
 
+  static bool describe(const void* scope, TaskNote& note) {
+    const auto& self = *static_cast<const ItemScope*>(scope);
+    note = {.item = self.item(), .attempt = self.attempt()};
+    return true;
+  }
+
   const void* from_;
   Index index_;
+  Attempt attempt_;
   std::optional<std::uint64_t> seed_;
   ItemScope* outer_;
+  CurrentTask::Scope in_log_;
   bool streaming_ = false;  // stream_ is that of item streamed_
   std::size_t streamed_ = 0;
   std::unique_ptr<std::mt19937_64> stream_;

@@ -48,6 +48,9 @@ Pool::Pool(PoolOptions options) {
         "a pool of {} workers: 0 (compute in the caller) to {} are possible", workers, kMost));
   }
   if (workers == 0) {
+    if (options.sandbox) {
+      throw ArgumentError("a sandbox without workers: the caller would be in it for ever");
+    }
     serial_ = std::make_shared<detail::SerialPool>(std::move(options.finalizer.here_),
                                                    std::move(options.name));
     const detail::WorkerStates::Use states(serial_->states());
@@ -85,7 +88,9 @@ Pool::Pool(PoolOptions options) {
       .cpus = cpus,
       .pinned = options.pin_workers,
       .niceness = options.niceness,
-      .timeline = std::move(options.timeline)});
+      .timeline = std::move(options.timeline),
+      .sandbox = options.sandbox,
+      .stderr_tail = options.stderr_tail});
 }
 
 Pool& Pool::operator=(Pool&& other) noexcept {

@@ -45,6 +45,9 @@ PoolCore::PoolCore(PoolSetup setup)
   if (setup_.name.empty()) setup_.name = "brood-worker";
   setup_.max_workers = std::max(setup_.max_workers, setup_.workers);
   const std::uint32_t slots = setup_.max_workers;
+  if (setup_.stderr_tail > 0) {
+    worker_stderr_ = std::make_unique<WorkerStderr>(slots, setup_.stderr_tail);
+  }
   control_block_ = heap().allocate(PoolControl::bytes_needed(slots));
   control_ = new (control_block_.data) PoolControl{};
   control_->slots = slots;
@@ -92,6 +95,7 @@ PoolCore::~PoolCore() {
   if (creator_ != family_->self()) {
     // A copy of the pool's process: what this refers to is the original's.
     for (Member& member : members_) static_cast<void>(member.process.release());
+    if (worker_stderr_) worker_stderr_->abandon();
     return;
   }
   terminate();
@@ -135,8 +139,11 @@ std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t 
   const std::size_t board_at =
       round_up(errors_at + slots * sizeof(std::uint64_t), RangeBoard<>::kAlignment);
   const std::size_t board_bytes = RangeBoard<>::bytes_needed(items, slots);
+  const bool again = kind == JobHeader::kTasks || (limits && limits->retries > 0);
+  const std::size_t attempts_at = board_at + board_bytes;
+  const std::size_t attempts_bytes = again ? items : 0;
   // One alignment more, as blocks are aligned to half of the board's.
-  const Block block = heap().allocate(board_at + board_bytes + RangeBoard<>::kAlignment);
+  const Block block = heap().allocate(attempts_at + attempts_bytes + RangeBoard<>::kAlignment);
   Block output;
   try {
     if (output_bytes > 0) output = heap().allocate(std::size_t{items} * output_bytes);
@@ -152,6 +159,10 @@ std::shared_ptr<PoolJob> PoolCore::make_job(JobHeader::Kind kind, std::uint32_t 
   header->errors_at = segment().offset_of(base + errors_at);
   header->board_at = segment().offset_of(base + board_at);
   header->board_bytes = board_bytes;
+  if (again) {
+    std::memset(base + attempts_at, 0, attempts_bytes);
+    header->attempts_at = segment().offset_of(base + attempts_at);
+  }
   header->output_at = output.empty() ? 0 : segment().offset_of(output.data);
   auto job = std::make_shared<PoolJob>(
       header, RangeBoard<>::format(

@@ -24,10 +24,12 @@
 #include <brood/pool/crash_board.hpp>
 #include <brood/pool/pool_job.hpp>
 #include <brood/pool/timeline.hpp>
+#include <brood/pool/worker_stderr.hpp>
 #include <brood/pool_counts.hpp>
 #include <brood/pool_stats.hpp>
 #include <brood/process/child_process.hpp>
 #include <brood/process/family.hpp>
+#include <brood/sandbox.hpp>
 #include <brood/start_method.hpp>
 
 namespace brood::detail {
@@ -54,9 +56,11 @@ struct PoolSetup {
   bool pinned = false;
   int niceness = 0;
   std::string timeline;  // a path; empty: none
+  std::optional<Sandbox> sandbox;
+  std::size_t stderr_tail = 0;  // bytes; 0: workers have this process's stderr
 
   /// Workers do what may fail before their first task.
-  [[nodiscard]] bool can_fail() const { return initializer || pinned || niceness != 0; }
+  [[nodiscard]] bool can_fail() const { return initializer || pinned || niceness != 0 || sandbox; }
 };
 
 /// The part of a pool that does not depend on types: workers, jobs, deaths, waiting.
@@ -189,6 +193,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
 
   void require_here(const char* call) const;
   void start_worker(std::uint32_t slot);
+  [[nodiscard]] bool add_stderr(std::uint32_t slot, DescriptorOutbox& to) noexcept;
   void await_initializers();
   bool wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
                 const std::function<bool()>& done, const std::function<void(std::size_t)>& tick);
@@ -250,6 +255,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   Tag creator_;
   PoolSetup setup_;
   CrashBoard crashes_;
+  std::unique_ptr<WorkerStderr> worker_stderr_;  // null: they have this process's
   std::unique_ptr<Timeline> timeline_;
   Block control_block_;
   PoolControl* control_ = nullptr;

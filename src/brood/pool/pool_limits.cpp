@@ -282,6 +282,11 @@ void PoolCore::settle(PoolJob& job, std::uint32_t item, FailureKind kind,
                       std::exception_ptr error) {
   const CallLimits* limits = job.limits_of(item);
   const unsigned attempts = ++job.attempts[item];
+  if (job.header->attempts_at != 0) {
+    // Relaxed: whoever takes the item again sees all that was written before it was handed out.
+    reinterpret_cast<std::atomic<std::uint8_t>*>(segment().at(job.header->attempts_at))[item].store(
+        static_cast<std::uint8_t>(std::min(attempts, 255U)), std::memory_order_relaxed);
+  }
   const bool asked = limits != nullptr && static_cast<bool>(limits->retry_if);
   const bool perhaps = limits != nullptr && attempts <= limits->retries && !job.given_up &&
                        !broken_ && (asked || kind == FailureKind::crash);

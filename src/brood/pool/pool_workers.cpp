@@ -36,6 +36,8 @@ void PoolCore::start_worker(std::uint32_t slot) {
   cell.status.store(WorkerCell::kStarting);
   cell.leave.store(0);
   cell.error_at.store(0);
+  DescriptorOutbox descriptors;
+  const bool own_stderr = worker_stderr_ && add_stderr(slot, descriptors);
   WorkerStart start{.control_at = segment().offset_of(control_),
                     .crash_note_at = crashes_.prepare(slot),
                     .slot = slot,
@@ -54,6 +56,8 @@ void PoolCore::start_worker(std::uint32_t slot) {
                     .niceness = setup_.niceness,
                     .pinned = setup_.pinned ? 1U : 0U,
                     .tells = setup_.can_fail() ? 1U : 0U,
+                    .own_stderr = own_stderr ? 1U : 0U,
+                    .sandbox = setup_.sandbox,
                     .started_at = steady_nanoseconds()};
   if (setup_.initializer) {
     start.initializer = setup_.initializer->function;
@@ -77,6 +81,7 @@ void PoolCore::start_worker(std::uint32_t slot) {
                          .function = worker_function(),
                          .payload = sink.release(),
                          .payload_bytes = bytes,
+                         .descriptors = std::move(descriptors),
                          .role = Role::worker,
                          .dies_with_parent = true,
                          .keeps_record = true,
@@ -88,6 +93,16 @@ void PoolCore::start_worker(std::uint32_t slot) {
     throw;
   }
   ++counts_.started;
+}
+
+bool PoolCore::add_stderr(std::uint32_t slot, DescriptorOutbox& to) noexcept {
+  try {
+    to.add(worker_stderr_->open(slot));
+    return true;
+  } catch (const std::exception& e) {
+    static_cast<void>(e);  // no descriptors left: it writes to this process's stderr itself
+    return false;
+  }
 }
 
 std::vector<int> PoolCore::worker_pids() {
@@ -135,7 +150,8 @@ void PoolCore::tend_death(std::uint32_t slot) {
   // Its main thread is gone, so nobody writes to its words any more. How it ended is known when it
   // has been reaped.
   static_cast<void>(member.process->join(Deadline::after(kReapPatience)));
-  const Crash crash = crashes_.examine(slot, *member.process);
+  Crash crash = crashes_.examine(slot, *member.process);
+  if (worker_stderr_) crash.stderr_tail = worker_stderr_->tail(slot);
   inherit(*member.process);
   member.kill.reset();  // whom its item had started
   member.process.reset();

@@ -13,13 +13,16 @@
 #include <fmt/format.h>
 
 #include <brood/channel/codec.hpp>
+#include <brood/channel/descriptor_box.hpp>
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/clock.hpp>
 #include <brood/platform/copy_guard.hpp>
 #include <brood/platform/cpu.hpp>
+#include <brood/platform/enter_sandbox.hpp>
 #include <brood/platform/memory_use.hpp>
 #include <brood/platform/process_tree.hpp>
+#include <brood/platform/program.hpp>
 #include <brood/pool/crash_board.hpp>
 #include <brood/pool/item_context.hpp>
 #include <brood/process/child.hpp>
@@ -38,14 +41,28 @@ class RunScope {
  public:
   explicit RunScope(const JobRun& run)
       : marks_(run.board.marks(run.slot)),
-        scope_(&marks_, run.job.kind == JobHeader::kMap ? &begun : nullptr,
-               run.job.kind == JobHeader::kMap ? std::optional(run.job.seed) : std::nullopt) {}
+        attempts_(attempts_of(run)),
+        scope_(this, run.job.kind == JobHeader::kMap ? &begun : nullptr,
+               run.job.kind == JobHeader::kMap ? std::optional(run.job.seed) : std::nullopt,
+               attempts_ != nullptr ? &attempt : nullptr) {}
 
  private:
-  static std::size_t begun(const void* marks) {
-    return static_cast<const ItemMarks<>*>(marks)->begun();
+  using Attempts = const std::atomic<std::uint8_t>;
+
+  static Attempts* attempts_of(const JobRun& run) {
+    if (run.job.attempts_at == 0) return nullptr;
+    return reinterpret_cast<Attempts*>(run.segment.checked(run.job.attempts_at, run.board.items()));
   }
+  static std::size_t begun(const void* scope) {
+    return static_cast<const RunScope*>(scope)->marks_.begun();
+  }
+  static std::uint32_t attempt(const void* scope) {
+    const auto* const run = static_cast<const RunScope*>(scope);
+    return run->attempts_[run->marks_.begun()].load(std::memory_order_relaxed) + 1U;
+  }
+
   ItemMarks<> marks_;
+  Attempts* attempts_;  // null: there is one for each item
   ItemScope scope_;
 };
 
@@ -125,8 +142,10 @@ bool Worker::initialize(const WorkerStart& start) {
         [&] {
           if (start.niceness != 0) set_niceness(niceness() + start.niceness);
           if (start.pinned != 0) pin_to_cpu(slot_);
-          if (start.initializer.offset == 0) return;
-          call(start.initializer, start.initializer_at, start.initializer_bytes);
+          if (start.initializer.offset != 0) {
+            call(start.initializer, start.initializer_at, start.initializer_bytes);
+          }
+          if (start.sandbox) enter_sandbox(*start.sandbox);
         },
         error);
     if (!done) {
@@ -392,9 +411,16 @@ void sign(ErrorRecord& error) {
   if (error.process.empty()) error.process = own_name();
 }
 
+void take_stderr(DescriptorInbox* from) {
+  const Fd fd = from != nullptr ? from->take(0) : Fd();
+  if (!fd.valid()) throw DecodeError("a worker's stderr did not come");
+  set_standard_streams(std::array{0, 1, fd.get()});
+}
+
 /// The main function of a worker's process.
 void run_worker(ByteSource& source, void (*decoded)()) {
   const auto start = decode<WorkerStart>(source);
+  if (start.own_stderr != 0) take_stderr(source.inbox());
   adopt_orphans();     // so that what an item has started is found when the item is stopped
   ignore_interrupt();  // Ctrl-C is the parent's to handle, for all of its workers at once
   Family& family = *Family::current();

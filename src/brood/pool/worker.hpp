@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include <brood/channel/codec.hpp>
@@ -17,6 +18,7 @@
 #include <brood/pool/range_board.hpp>
 #include <brood/pool/result_area.hpp>
 #include <brood/pool/timeline_row.hpp>
+#include <brood/sandbox.hpp>
 
 namespace brood::detail {
 
@@ -166,7 +168,9 @@ struct WorkerStart {
   std::int32_t cpus;  // 0: left alone
   std::int32_t niceness;
   std::uint32_t pinned;
-  std::uint32_t tells;      // the owner waits to hear how its beginning went
+  std::uint32_t tells;       // the owner waits to hear how its beginning went
+  std::uint32_t own_stderr;  // the first descriptor that came with this
+  std::optional<Sandbox> sandbox;
   std::int64_t started_at;  // by the steady clock
 };
 

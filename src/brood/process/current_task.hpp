@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -7,8 +8,8 @@ namespace brood::detail {
 
 /// Which item a thread computes, for log records.
 struct TaskNote {
-  std::uint64_t item = 0;
-  std::uint32_t attempt = 1;  // 1 the first time
+  std::optional<std::size_t> item = {};  // none: a task that is no item of a range
+  std::uint32_t attempt = 1;             // 1 the first time
 };
 
 /// What the calling thread is at. Whoever runs tasks says how to find out, once for a run of items,

@@ -21,8 +21,8 @@ constexpr std::size_t kLongestPath =
     decltype(LogCell::destination)::kMostBytes - sizeof(DestinationHead);
 
 struct RecordHead {
-  std::int64_t time;  // nanoseconds of the system clock
-  std::uint64_t item;
+  std::int64_t time;      // nanoseconds of the system clock
+  std::uint64_t item;     // kNoItem: none
   std::uint32_t attempt;  // 0: no task
   std::int32_t pid;
   std::uint32_t text_bytes;
@@ -31,6 +31,7 @@ struct RecordHead {
   std::uint8_t reserved;
 };
 static_assert(sizeof(RecordHead) == 32);
+constexpr std::uint64_t kNoItem = ~std::uint64_t{0};
 
 std::string_view take_text(ByteSource& source, std::size_t bytes) {
   return {reinterpret_cast<const char*>(source.take(bytes)), bytes};
@@ -67,7 +68,7 @@ void encode_log_record(ByteSink& sink, const log::Record& record) {
   const std::string_view text = record.text.substr(0, kLongestText);
   const std::string_view name = record.process.substr(0, 255);
   const RecordHead head{.time = std::chrono::nanoseconds(record.time.time_since_epoch()).count(),
-                        .item = record.task ? record.task->item : 0,
+                        .item = record.task ? record.task->item.value_or(kNoItem) : kNoItem,
                         .attempt = record.task ? std::max(record.task->attempt, 1U) : 0,
                         .pid = record.pid,
                         .text_bytes = static_cast<std::uint32_t>(text.size()),
@@ -91,7 +92,10 @@ log::Record decode_log_record(ByteSource& source) {
                      .process = {},
                      .task = std::nullopt,
                      .text = {}};
-  if (head.attempt != 0) record.task = log::Task{.item = head.item, .attempt = head.attempt};
+  if (head.attempt != 0) {
+    record.task = log::Task{.item = {}, .attempt = head.attempt};
+    if (head.item != kNoItem) record.task->item = head.item;
+  }
   record.process = take_text(source, head.name_bytes);
   record.text = take_text(source, head.text_bytes);
   return record;

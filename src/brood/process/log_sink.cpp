@@ -43,7 +43,7 @@ class SpdlogSink final : public LogSink {
     fmt::memory_buffer who;
     const auto out = std::back_inserter(who);
     fmt::format_to(out, "{}[{}]", record.process, record.pid);
-    if (record.task) fmt::format_to(out, " item {}", record.task->item);
+    if (record.task && record.task->item) fmt::format_to(out, " item {}", *record.task->item);
     if (record.task && record.task->attempt > 1)
       fmt::format_to(out, " attempt {}", record.task->attempt);
     const spdlog::details::log_msg message(
