@@ -19,11 +19,13 @@ namespace {
 using detail::ObjectKind;
 using detail::Tag;
 
-constexpr std::array<const char*, 15> kKinds{"unknown",           "lock",      "rlock", "semaphore",
-                                             "bounded semaphore", "condition", "event", "barrier",
-                                             "shared lock",       "value",     "array", "guarded",
-                                             "shared array",      "list",      "queue"};
-static_assert(static_cast<std::size_t>(ObjectKind::queue) == kKinds.size() - 1);
+constexpr std::array<const char*, 21> kKinds{
+    "unknown",       "lock",    "rlock",        "semaphore",      "bounded semaphore",
+    "condition",     "event",   "barrier",      "shared lock",    "value",
+    "array",         "guarded", "shared array", "shareable list", "queue",
+    "dict",          "list",    "set",          "namespace",      "manager",
+    "managed object"};
+static_assert(static_cast<std::size_t>(ObjectKind::managed) == kKinds.size() - 1);
 
 /// The family that is looked at, for the words: they ask who is dead, and nothing else.
 const detail::Registry* looked_at = nullptr;

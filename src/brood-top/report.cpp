@@ -98,6 +98,21 @@ std::string label(const ObjectView& object) {
   return fmt::format("{} #{}", object.kind, object.index);
 }
 
+std::string time_text(double seconds) {
+  if (seconds < 100) return fmt::format("{:.1f}s", seconds);
+  if (seconds < 6000) return fmt::format("{:.0f}m", seconds / 60);
+  return fmt::format("{:.0f}h", seconds / 3600);
+}
+
+/// What a worker computes; empty: nothing.
+std::string computing(const Snapshot& snapshot, Tag process) {
+  const PoolView::Worker* const worker = snapshot.worker(process);
+  if (worker == nullptr || worker->doing != "computes") return {};
+  std::string text = worker->item ? fmt::format("item {}", *worker->item) : "a task";
+  if (worker->seconds) text += " for " + time_text(*worker->seconds);
+  return text;
+}
+
 /// What a process's first thread is at: {what, since when}.
 std::pair<std::string, std::optional<double>> doing(const Snapshot& snapshot,
                                                     const ProcessView& process) {
@@ -186,6 +201,38 @@ void put_process(Json& json, const Snapshot& snapshot, const ProcessView& proces
   json.end('}');
 }
 
+void put_pool(Json& json, const Snapshot& snapshot, const PoolView& pool) {
+  json.begin('{').member("name", pool.name).key("owner");
+  put_party(json, snapshot, pool.owner);
+  json.end('}').member("items", pool.items).key("items_per_second");
+  pool.per_second ? json.value(*pool.per_second) : json.null();
+  json.key("workers").begin('[');
+  for (const PoolView::Worker& worker : pool.workers) {
+    const ProcessView* const process = snapshot.find(worker.process);
+    json.begin('{')
+        .member("pid", process != nullptr ? process->pid : 0)
+        .member("slot", worker.slot)
+        .member("doing", worker.doing)
+        .key("item");
+    worker.item ? json.value(*worker.item) : json.null();
+    json.key("seconds");
+    worker.seconds ? json.value(*worker.seconds) : json.null();
+    json.member("items", worker.items).key("busy_percent");
+    worker.busy_percent ? json.value(*worker.busy_percent) : json.null();
+    json.end('}');
+  }
+  json.end(']').key("jobs").begin('[');
+  for (const PoolView::Job& job : pool.jobs) {
+    json.begin('{')
+        .member("kind", job.is_map ? "map" : "tasks")
+        .member("items", job.items)
+        .member("left", job.left)
+        .member("priority", job.priority)
+        .end('}');
+  }
+  json.end(']').end('}');
+}
+
 void put_object(Json& json, const Snapshot& snapshot, const ObjectView& object) {
   json.begin('{')
       .member("index", object.index)
@@ -239,10 +286,16 @@ std::string size_text(std::uint64_t bytes) {
   return fmt::format("{}G", bytes / kKiB / kKiB / kKiB);
 }
 
-std::string time_text(double seconds) {
-  if (seconds < 100) return fmt::format("{:.1f}s", seconds);
-  if (seconds < 6000) return fmt::format("{:.0f}m", seconds / 60);
-  return fmt::format("{:.0f}h", seconds / 3600);
+std::string pool_text(const Snapshot& snapshot, const PoolView& pool) {
+  std::string text = fmt::format("pool {} of {}: {} workers, {} items computed", pool.name,
+                                 label(snapshot, pool.owner), pool.workers.size(), pool.items);
+  if (pool.per_second) text += fmt::format(", {:.0f} a second", *pool.per_second);
+  for (const PoolView::Job& job : pool.jobs) {
+    text += job.is_map ? fmt::format("; a map, {} of {} left", job.left, job.items)
+                       : fmt::format("; tasks, {} left", job.left);
+    if (job.priority != 0) text += fmt::format(", priority {}", job.priority);
+  }
+  return text;
 }
 
 std::string object_text(const Snapshot& snapshot, const ObjectView& object) {
@@ -279,6 +332,8 @@ std::string as_json(const Snapshot& snapshot) {
   for (const ProcessView& process : snapshot.processes) put_process(json, snapshot, process);
   json.end(']').key("objects").begin('[');
   for (const ObjectView& object : snapshot.objects) put_object(json, snapshot, object);
+  json.end(']').key("pools").begin('[');
+  for (const PoolView& pool : snapshot.pools) put_pool(json, snapshot, pool);
   json.end(']').key("memory").begin('{');
   json.member("total_bytes", snapshot.memory.total)
       .member("used_bytes", snapshot.memory.total - snapshot.memory.free)
@@ -336,13 +391,17 @@ std::string as_text(const Snapshot& snapshot, std::size_t width) {
                               "CPU%", "RSS", "SHARED", "DOING"));
   for (const ProcessView& process : snapshot.processes) {
     const auto [what, seconds] = doing(snapshot, process);
+    const std::string task = computing(snapshot, process.tag);
     lines.push_back(fmt::format(
-        "{:>8} {:<20} {:<10} {:>6.1f} {:>7} {:>7}  {}{}", process.pid, clipped(process.name, 20),
+        "{:>8} {:<20} {:<10} {:>6.1f} {:>7} {:>7}  {}{}{}", process.pid, clipped(process.name, 20),
         process.method.empty() ? process.role : process.method, process.cpu_percent,
         process.system ? size_text(process.system->resident_bytes) : "-",
-        size_text(process.shared_bytes), what, seconds ? " " + time_text(*seconds) : ""));
+        size_text(process.shared_bytes), task.empty() ? task : task + ": ", what,
+        seconds ? " " + time_text(*seconds) : ""));
   }
   lines.emplace_back();
+  for (const PoolView& pool : snapshot.pools) lines.push_back(pool_text(snapshot, pool));
+  if (!snapshot.pools.empty()) lines.emplace_back();
   // What somebody waits for or holds first, then queues, then the rest as a number.
   std::map<std::string, std::size_t> others;
   for (const ObjectView& object : snapshot.objects) {

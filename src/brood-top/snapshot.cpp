@@ -183,6 +183,13 @@ const Wait* Snapshot::wait_of(Tag who) const {
   return found == waits.end() ? nullptr : &*found;
 }
 
+const PoolView::Worker* Snapshot::worker(Tag process) const {
+  for (const PoolView& pool : pools) {
+    if (const PoolView::Worker* const found = pool.find(process)) return found;
+  }
+  return nullptr;
+}
+
 Snapshot take_snapshot(detail::Segment& family, const Snapshot* before) {
   Snapshot snapshot;
   snapshot.at = seconds_now();
@@ -190,6 +197,7 @@ Snapshot take_snapshot(detail::Segment& family, const Snapshot* before) {
   snapshot.processes = look_at_processes(family, before, snapshot.at);
   snapshot.objects = look_at_objects(family);
   look_at_waits(family, snapshot);
+  snapshot.pools = look_at_pools(family, snapshot, before);
   snapshot.memory = detail::Heap::measure(family);
   for (const auto& [tag, bytes] : snapshot.memory.held) {
     for (ProcessView& process : snapshot.processes) {

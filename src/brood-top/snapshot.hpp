@@ -64,12 +64,42 @@ struct ObjectView {
   bool is_log = false;
 };
 
+/// A pool, as its workers and the job table show it.
+struct PoolView {
+  struct Worker {
+    detail::Tag process;
+    std::uint32_t slot = 0;
+    std::string doing;                        // starting, idle, computes, between two items
+    std::optional<std::uint32_t> item = {};   // of the map that it computes
+    std::optional<double> seconds = {};       // the chunk has taken so far
+    std::uint64_t items = 0;                  // this slot's workers have computed
+    std::optional<double> busy_percent = {};  // since the snapshot before, or its beginning
+    std::int64_t idle_nanoseconds = 0;
+  };
+  struct Job {
+    bool is_map = false;
+    std::uint32_t items = 0;
+    std::uint32_t left = 0;
+    std::int32_t priority = 0;
+  };
+  std::uint64_t at = 0;  // offset of its control block
+  std::string name;
+  detail::Tag owner;
+  std::vector<Worker> workers = {};
+  std::vector<Job> jobs = {};
+  std::uint64_t items = 0;                // computed since it was made
+  std::optional<double> per_second = {};  // since the snapshot before
+
+  [[nodiscard]] const Worker* find(detail::Tag process) const;
+};
+
 struct Snapshot {
   double at = 0;  // steady clock, seconds
   int root_pid = 0;
   std::vector<ProcessView> processes;
   std::vector<ObjectView> objects;
   std::vector<Wait> waits;
+  std::vector<PoolView> pools;
   detail::MemoryUse memory;
   std::uint32_t log_level = 0;
   std::uint64_t log_lost = 0;
@@ -79,6 +109,7 @@ struct Snapshot {
 
   [[nodiscard]] const ProcessView* find(detail::Tag process) const;
   [[nodiscard]] const Wait* wait_of(detail::Tag who) const;
+  [[nodiscard]] const PoolView::Worker* worker(detail::Tag process) const;
 };
 
 /// `before`: the one before, for the load. Bytes are taken as they are found: numbers may be some
@@ -87,5 +118,8 @@ Snapshot take_snapshot(detail::Segment& family, const Snapshot* before);
 
 /// The part of it that is about objects.
 std::vector<ObjectView> look_at_objects(detail::Segment& family);
+/// The part about pools; `now` has its processes already.
+std::vector<PoolView> look_at_pools(detail::Segment& family, const Snapshot& now,
+                                    const Snapshot* before);
 
 }  // namespace brood::top

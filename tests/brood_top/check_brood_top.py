@@ -51,6 +51,10 @@ def object_of(view, name):
     return next(o for o in view["objects"] if o["index"] == index)
 
 
+def pool(view, name):
+    return next(p for p in view["pools"] if p["name"] == name)
+
+
 def everybody_is_at_it(view):
     lock = object_of(view, "waiter-0")
     return (
@@ -61,6 +65,8 @@ def everybody_is_at_it(view):
         and object_of(view, "right")["holder"]["name"] == "left"
         and any(p["doing"] == "idle" for p in view["processes"] if p["role"] == "worker")
         and any(p["doing"].startswith("waits for event") for p in view["processes"])
+        and pool(view, "mapper")["workers"][0]["item"] == 1
+        and any(w["doing"] == "computes" for w in pool(view, "brood-worker")["workers"])
     )
 
 
@@ -94,6 +100,37 @@ def check_view(view, pid, method):
     assert 0 < memory["used_bytes"] < memory["total_bytes"], memory
     assert memory["used_bytes"] + memory["free_bytes"] == memory["total_bytes"], memory
     assert view["log"] == {"level": "off", "lost": 0}
+    check_pools(view, pid)
+
+
+def check_pools(view, pid):
+    mapper = pool(view, "mapper")
+    assert mapper["owner"]["pid"] == pid and len(mapper["workers"]) == 1, mapper
+    assert mapper["jobs"] == [{"kind": "map", "items": 3, "left": 2, "priority": 0}], mapper
+    worker = mapper["workers"][0]
+    assert worker["pid"] == process(view, "mapper-1")["pid"], mapper
+    assert worker["doing"] == "computes" and worker["seconds"] >= 0, mapper
+    assert mapper["items"] == worker["items"] == 1, mapper
+    tasks = pool(view, "brood-worker")
+    assert sorted(w["doing"] for w in tasks["workers"]) == ["computes", "idle"], tasks
+    assert [job["kind"] for job in tasks["jobs"]] == ["tasks"], tasks
+
+
+def check_live(pid):
+    """The second picture has what one alone cannot tell."""
+    with subprocess.Popen(
+        [sys.argv[1], "--interval", "0.05", str(pid)], stdout=subprocess.PIPE, text=True
+    ) as live:
+        try:
+            seen = ""
+            while "pool mapper" not in seen.partition("a second")[2]:
+                line = live.stdout.readline()
+                assert line, seen
+                seen += line
+        finally:
+            live.kill()
+    assert "pool mapper of main" in seen and "0 a second; a map, 2 of 3 left" in seen, seen
+    assert "item 1 for " in seen, seen
 
 
 def check_family(family, pid, method):
@@ -106,6 +143,8 @@ def check_family(family, pid, method):
     assert text.returncode == 0, text.stderr
     for words in ["DEADLOCK:", "3 waiting for lock #", "holder (", "5 in it of 10", "consumer"]:
         assert words in text.stdout, text.stdout
+
+    check_live(pid)
 
     os.kill(process(view, "holder")["pid"], signal.SIGKILL)
     index = object_of(view, "waiter-0")["index"]

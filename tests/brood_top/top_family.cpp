@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <brood/barrier.hpp>
+#include <brood/bind.hpp>
 #include <brood/event.hpp>
 #include <brood/lock.hpp>
 #include <brood/log.hpp>
@@ -39,6 +40,10 @@ void lock_both(brood::Lock first, brood::Lock second, brood::Barrier barrier) {
   second.lock();
 }
 void wait_for_event(brood::Event event) { event.wait(); }
+int wait_in_the_second(brood::Event event, int item) {
+  if (item == 1) event.wait();
+  return item;
+}
 
 /// Another layout, or nonsense in the place of objects and records.
 void damage(const std::string& how, unsigned seed) {
@@ -91,6 +96,10 @@ int main(int argc, char** argv) {
   start("right", lock_both, right, left, barrier);
   brood::Pool pool({.workers = 2});
   static_cast<void>(pool.submit(wait_for_event, never));
+  brood::Pool mappers({.workers = 1, .name = "mapper"});
+  std::thread mapping([&] {
+    mappers.with({.chunk = 1}).map(brood::bind(wait_in_the_second, never), std::vector{0, 1, 2});
+  });
   std::thread thread([lock]() mutable { lock.lock(); });
   std::puts("ready");
   std::fflush(stdout);

@@ -58,6 +58,7 @@ Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
     record.own_code.store(Record::kNoCode);
     record.started.store(0);
     record.gone.store(0);
+    record.pool_at.store(0);
     record.role = static_cast<std::uint32_t>(role);
     record.parent = holder.bits();
     record.dies_with_parent = 0;

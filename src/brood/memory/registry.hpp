@@ -72,6 +72,9 @@ struct alignas(64) Record {
   std::atomic<std::uint64_t> peak_bytes;
   std::atomic<std::uint64_t> user_microseconds;
   std::atomic<std::uint64_t> system_microseconds;
+  // Of a pool's worker, for who looks from outside: the pool's place (0: none) and its slot there.
+  std::atomic<std::uint64_t> pool_at;
+  std::atomic<std::uint32_t> pool_slot;
 
   static constexpr std::int32_t kNoCode = INT32_MIN;
 };

@@ -16,6 +16,8 @@ struct alignas(128) MeterRow {
   std::atomic<std::int64_t> idle_since;  // 0: it is not
   std::atomic<std::int64_t> idle;        // nanoseconds, all told
   std::atomic<std::int64_t> present;     // of those that are gone: from ready to the end
+  /// When the chunk that it computes began; 0: it is at none, or its chunks are too short to say.
+  std::atomic<std::int64_t> chunk_since;
   DurationHistogram starting;
   DurationHistogram waiting;
   DurationHistogram running;
@@ -30,6 +32,7 @@ struct alignas(128) MeterRow {
   void end_idling() noexcept { add_since(idle_since, idle); }
   /// The worker has ended, in whatever it was in. By the owner.
   void ended() noexcept {
+    chunk_since.store(0);
     end_idling();
     add_since(ready, present);
   }
@@ -75,6 +78,7 @@ class Meter {
   /// It goes on to something else.
   void pause() noexcept {
     timing_ = false;
+    row_->chunk_since.store(0, std::memory_order_relaxed);
     if (unseen_ > 0) row_->running.add(last_, std::exchange(unseen_, 0));
   }
 
@@ -87,6 +91,7 @@ class Meter {
   void start() noexcept {
     start_ = steady_nanoseconds();
     timing_ = true;
+    row_->chunk_since.store(start_, std::memory_order_relaxed);
   }
   void measure(std::uint32_t items) noexcept;
 

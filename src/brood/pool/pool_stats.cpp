@@ -111,6 +111,7 @@ void Meter::measure(std::uint32_t items) noexcept {
   unmeasured_ = static_cast<unsigned>(
       std::min(kMostUnmeasured, kEnough / std::max<std::int64_t>(elapsed, 1)));
   timing_ = unmeasured_ == 0;
+  if (!timing_) row_->chunk_since.store(0, std::memory_order_relaxed);
 }
 
 SubmitClock::Stamp SubmitClock::next() noexcept {

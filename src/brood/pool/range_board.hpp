@@ -235,6 +235,17 @@ class RangeBoard {
     return static_cast<ItemState>(states_[i].load(std::memory_order_acquire));
   }
 
+  /// About how many items have not been committed; of a stream, of those that were appended. For
+  /// people: while it looks, ranges move.
+  std::uint32_t left() const {
+    std::uint64_t left = unpack(header_->inbox.load(std::memory_order_relaxed)).size();
+    for (std::uint32_t i = 0; i < slot_count_; ++i) {
+      left += unpack(slots_[i].own.load(std::memory_order_relaxed)).size();
+      left += unpack(slots_[i].share.load(std::memory_order_relaxed)).size();
+    }
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(left, items_));
+  }
+
  private:
   template <template <class> class>
   friend class RangeOwner;

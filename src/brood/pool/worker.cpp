@@ -425,6 +425,9 @@ void run_worker(ByteSource& source, void (*decoded)()) {
   ignore_interrupt();  // Ctrl-C is the parent's to handle, for all of its workers at once
   Family& family = *Family::current();
   own_name() = fmt::format("{} (pid {})", family.registry().name(family.self()), current_pid());
+  Record& record = family.registry().record(family.self());
+  record.pool_slot.store(start.slot);
+  record.pool_at.store(start.control_at);
   leave_crash_note_at(family.segment(), start.crash_note_at);
   // A copy that came back from its task would go on as a second worker in the same slot: it would
   // run items twice, and write results of its own.
