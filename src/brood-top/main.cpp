@@ -38,7 +38,7 @@ Shows the family of processes that PID belongs to: its members and what they are
 holders and waiters, queues with depth, shared memory; and which lock everybody waits for. It only
 reads. Needs the family's user, or root, and the same version of Brood.
 
-  --once       show it once and exit
+  --once       show it once, after looking at it for a tenth of a second, and exit
   --json       the same as one JSON object
   --interval   how often it is shown anew, in seconds; 1 if not given
   --version
@@ -99,6 +99,12 @@ void print(const std::string& text) {
 int watch(const Options& options) {
   auto family = brood::detail::Segment::look_at(top::open_family_memory(options.pid));
   std::optional<top::Snapshot> before;
+  if (options.once) {
+    // Rates, and how long something lasts that nobody notes, need two looks.
+    constexpr auto kBetween = 100ms;
+    before = top::take_snapshot(family, nullptr);
+    std::this_thread::sleep_for(kBetween);
+  }
   for (;;) {
     top::Snapshot now = top::take_snapshot(family, before ? &*before : nullptr);
     if (options.json) {

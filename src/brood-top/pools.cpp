@@ -72,6 +72,8 @@ PoolView::Worker look_at_worker(Segment& family, PoolControl& control, Tag proce
   const std::uint64_t word = cell.job.load();
   if (word == 0) return worker;
   worker.doing = "computes";
+  worker.job = word;
+  worker.seen_since = now;
   if (row.chunk_since.load() != 0) worker.seconds = since(now, row.chunk_since);
   try {
     const JobAt job = job_at(family, word);
@@ -117,6 +119,13 @@ void compare(PoolView& pool, const Snapshot& now, const Snapshot* before) {
     const double idle =
         static_cast<double>(worker.idle_nanoseconds - then->idle_nanoseconds) * kNano;
     worker.busy_percent = std::clamp(100 * (1 - idle / seconds), 0.0, 100.0);
+    const bool same = worker.job != 0 && then->job == worker.job && then->item == worker.item &&
+                      then->items == worker.items;
+    if (same) worker.seen_since = then->seen_since;
+    if (same && !worker.seconds) {
+      worker.seconds = now.at - worker.seen_since;
+      worker.at_least = true;
+    }
   }
 }
 

@@ -109,7 +109,9 @@ std::string computing(const Snapshot& snapshot, Tag process) {
   const PoolView::Worker* const worker = snapshot.worker(process);
   if (worker == nullptr || worker->doing != "computes") return {};
   std::string text = worker->item ? fmt::format("item {}", *worker->item) : "a task";
-  if (worker->seconds) text += " for " + time_text(*worker->seconds);
+  if (worker->seconds) {
+    text += (worker->at_least ? " for more than " : " for ") + time_text(*worker->seconds);
+  }
   return text;
 }
 
@@ -217,7 +219,9 @@ void put_pool(Json& json, const Snapshot& snapshot, const PoolView& pool) {
     worker.item ? json.value(*worker.item) : json.null();
     json.key("seconds");
     worker.seconds ? json.value(*worker.seconds) : json.null();
-    json.member("items", worker.items).key("busy_percent");
+    json.member("seconds_at_least", worker.at_least)
+        .member("items", worker.items)
+        .key("busy_percent");
     worker.busy_percent ? json.value(*worker.busy_percent) : json.null();
     json.end('}');
   }

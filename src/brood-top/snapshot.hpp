@@ -70,8 +70,11 @@ struct PoolView {
     detail::Tag process;
     std::uint32_t slot = 0;
     std::string doing;                        // starting, idle, computes, between two items
+    std::uint64_t job = 0;                    // JobWord
     std::optional<std::uint32_t> item = {};   // of the map that it computes
-    std::optional<double> seconds = {};       // the chunk has taken so far
+    std::optional<double> seconds = {};       // it has been at that
+    bool at_least = false;                    // `seconds` is how long it was seen to be at it
+    double seen_since = 0;                    // the first snapshot that saw it there
     std::uint64_t items = 0;                  // this slot's workers have computed
     std::optional<double> busy_percent = {};  // since the snapshot before, or its beginning
     std::int64_t idle_nanoseconds = 0;

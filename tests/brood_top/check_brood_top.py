@@ -66,6 +66,7 @@ def everybody_is_at_it(view):
         and any(p["doing"] == "idle" for p in view["processes"] if p["role"] == "worker")
         and any(p["doing"].startswith("waits for event") for p in view["processes"])
         and pool(view, "mapper")["workers"][0]["item"] == 1
+        and pool(view, "mapper")["workers"][0]["busy_percent"] == 100
         and any(w["doing"] == "computes" for w in pool(view, "brood-worker")["workers"])
     )
 
@@ -109,7 +110,9 @@ def check_pools(view, pid):
     assert mapper["jobs"] == [{"kind": "map", "items": 3, "left": 2, "priority": 0}], mapper
     worker = mapper["workers"][0]
     assert worker["pid"] == process(view, "mapper-1")["pid"], mapper
-    assert worker["doing"] == "computes" and worker["seconds"] >= 0, mapper
+    # What came before was short, so nobody looked at the clock: it was seen to be at it.
+    assert worker["doing"] == "computes" and worker["seconds"] > 0.05, mapper
+    assert mapper["items_per_second"] == 0, mapper
     assert mapper["items"] == worker["items"] == 1, mapper
     tasks = pool(view, "brood-worker")
     assert sorted(w["doing"] for w in tasks["workers"]) == ["computes", "idle"], tasks
