@@ -2,16 +2,20 @@
 // Every way in which a task can go wrong costs one item and nothing else; what goes wrong on its
 // way in and out is in pool_crash_matrix_test.cpp. Names in brackets are the tests of CPython's
 // suites that ask for the same.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csetjmp>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <new>
 #include <ranges>
 #include <set>
@@ -25,6 +29,7 @@
 #include <brood/bind.hpp>
 
 #include "pool_test_support.hpp"
+#include "support/no_memory.hpp"
 #include "support/temp_dir.hpp"
 
 namespace {
@@ -388,6 +393,81 @@ TEST_P(PoolFailuresTest, AHugeMessageArrivesCutButWhole) {
     EXPECT_TRUE(text.starts_with("xxxx")) << text.substr(0, 100);
     EXPECT_GT(text.size(), 1000u);
     EXPECT_THROW(pool.apply(shouts, 1), BadInput);
+  }
+}
+
+// --- what is full ----------------------------------------------------------------------------
+
+TEST_P(PoolFailuresTest, AFullDiskIsAnErrorOfWhoWritesToIt) {
+  const auto write = [](int n) {
+    if (n != kBad) return n;
+    const int disk = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(::fdopen(disk, "w"), &std::fclose);
+    if (std::fputs("a record", file.get()) < 0 || std::fflush(file.get()) != 0) {
+      throw std::system_error(errno, std::generic_category(), "write");
+    }
+    return n;
+  };
+  for (const int workers : {1, 2, 5}) {
+    SCOPED_TRACE(workers);
+    Pool pool({.workers = workers});
+    const auto outcomes = pool.try_map(write, first_integers(kItems));
+    EXPECT_EQ(as<std::system_error>(outcomes[kBad].error()).code(), std::errc::no_space_on_device);
+    for (int i = 0; i < kItems; ++i) {
+      EXPECT_TRUE(i == kBad || outcomes[static_cast<std::size_t>(i)].has_value());
+    }
+    EXPECT_EQ(pool.counts().crashed, 0U);
+  }
+}
+
+TEST_P(PoolFailuresTest, ATimelineOnAFullDiskIsAnErrorAndNoMore) {
+  ::testing::internal::CaptureStderr();
+  {
+    Pool pool({.workers = 1, .timeline = "/dev/full"});
+    EXPECT_EQ(pool.map([](int n) { return n; }, first_integers(10)), first_integers(10));
+    const auto full = as<brood::SystemError>(thrown_by([&] { pool.write_timeline("/dev/full"); }));
+    EXPECT_EQ(full.code(), std::errc::no_space_on_device) << full.what();
+    EXPECT_EQ(pool.map([](int n) { return n; }, first_integers(10)), first_integers(10));
+  }
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("/dev/full"), std::string::npos) << said;
+  EXPECT_NE(said.find("ENOSPC"), std::string::npos) << said;
+}
+
+// Results that find no room fail, with the reason; nothing dies of it, and later there is room.
+TEST_P(PoolFailuresTest, AFullSegmentFailsWhatNeedsMore) {
+  const auto large = [](const std::string& sign, int n) {
+    await_sign(sign);
+    return std::string(std::size_t{64} << 20U, static_cast<char>('a' + n));
+  };
+  const auto small = [](const std::string& sign, int n) {
+    await_sign(sign);
+    return n;
+  };
+  const auto size = [](int n) { return std::string(static_cast<std::size_t>(n) << 20U, 'y'); };
+  for (const int workers : {1, 2, 5}) {
+    SCOPED_TRACE(workers);
+    const std::string sign = dir_.file("go" + std::to_string(workers));
+    Pool pool({.workers = workers});
+    std::vector<brood::Future<std::string>> futures;
+    for (int i = 0; i < 8; ++i) futures.push_back(pool.submit(large, sign, i));
+    brood::Future<int> needs_none = pool.submit(small, sign, 7);
+    {
+      const NoMemory none;
+      give_sign(sign);
+      for (brood::Future<std::string>& future : futures) {
+        const std::exception_ptr error = thrown_by([&] { future.get(); });
+        EXPECT_TRUE(is_a<brood::SharedMemoryFull>(error)) << message_of(error);
+      }
+      EXPECT_EQ(needs_none.get(), 7);
+      EXPECT_THROW(pool.map(size, std::vector{64, 64}), brood::SharedMemoryFull);
+      EXPECT_THROW(pool.apply([](const std::string& text) { return text.size(); },
+                              std::string(std::size_t{64} << 20U, 'z')),
+                   brood::SharedMemoryFull);
+    }
+    EXPECT_EQ(pool.map(size, std::vector{1, 2})[1].size(), std::size_t{2} << 20U);
+    EXPECT_EQ(pool.apply(large, sign, 1).size(), std::size_t{64} << 20U);
+    EXPECT_EQ(pool.counts().crashed, 0U);
   }
 }
 

@@ -17,6 +17,7 @@
 #include <brood/bind.hpp>
 
 #include "pool_test_support.hpp"
+#include "support/single_step.hpp"
 
 namespace {
 
@@ -154,7 +155,8 @@ std::uint64_t hash_often(int n) {
   for (int i = 0; i < 8000; ++i) value = value * 6364136223846793005U + 1442695040888963407U;
   return value;
 }
-constexpr int kStormItems = 20'000;
+/// A million with BROOD_PROVE=1, in which some thousand workers are killed.
+int storm_items() { return prove_everything() ? 1'000'000 : 20'000; }
 
 // A thread beside the pool's owner kills, so that this is not for fork.
 StartMethod threaded(StartMethod method) {
@@ -163,6 +165,7 @@ StartMethod threaded(StartMethod method) {
 
 TEST_P(PoolKillsTest, AStormOfKillsChangesNoResultWhenItemsAreRetried) {
   if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
+  const int items = storm_items();
   for (const int workers : {2, 5}) {
     for (const std::size_t chunk : {std::size_t{0}, std::size_t{1}}) {
       Pool pool({.workers = workers, .start_method = threaded(GetParam())});
@@ -171,12 +174,12 @@ TEST_P(PoolKillsTest, AStormOfKillsChangesNoResultWhenItemsAreRetried) {
       {
         const Killer killer(pool);
         results = pool.with({.chunk = chunk, .retries = 1000})
-                      .map(hash_often, std::views::iota(0, kStormItems));
+                      .map(hash_often, std::views::iota(0, items));
         kills = killer.kills();
       }
-      ASSERT_EQ(results.size(), static_cast<std::size_t>(kStormItems));
+      ASSERT_EQ(results.size(), static_cast<std::size_t>(items));
       int wrong = 0;
-      for (int i = 0; i < kStormItems; ++i) {
+      for (int i = 0; i < items; ++i) {
         wrong += results[static_cast<std::size_t>(i)] == hash_often(i) ? 0 : 1;
       }
       EXPECT_EQ(wrong, 0);
@@ -188,18 +191,19 @@ TEST_P(PoolKillsTest, AStormOfKillsChangesNoResultWhenItemsAreRetried) {
 
 TEST_P(PoolKillsTest, AStormOfKillsCostsTheItemsInHand) {
   if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
+  const int items = storm_items();
   Pool pool({.workers = 2, .start_method = threaded(GetParam())});
   std::vector<brood::Outcome<std::uint64_t>> outcomes;
   int kills = 0;
   {
     const Killer killer(pool);
-    outcomes = pool.try_map(hash_often, std::views::iota(0, kStormItems));
+    outcomes = pool.try_map(hash_often, std::views::iota(0, items));
     kills = killer.kills();
   }
-  ASSERT_EQ(outcomes.size(), static_cast<std::size_t>(kStormItems));
+  ASSERT_EQ(outcomes.size(), static_cast<std::size_t>(items));
   int failed = 0;
   int wrong = 0;
-  for (int i = 0; i < kStormItems; ++i) {
+  for (int i = 0; i < items; ++i) {
     const auto& outcome = outcomes[static_cast<std::size_t>(i)];
     if (outcome) {
       wrong += *outcome == hash_often(i) ? 0 : 1;
@@ -287,6 +291,7 @@ TEST_P(PoolKillsTest, AnIdleWorkerThatIsStoppedHoldsUpNoMap) {
 
 TEST_P(PoolKillsTest, AWorkerThatIsStoppedAndContinuedAllTheTimeLosesNothing) {
   if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
+  constexpr int kItems = 20'000;
   Pool pool({.workers = 2, .start_method = threaded(GetParam())});
   const std::vector<int> pids = pool.worker_pids();
   std::vector<std::uint64_t> results;
@@ -300,10 +305,10 @@ TEST_P(PoolKillsTest, AWorkerThatIsStoppedAndContinuedAllTheTimeLosesNothing) {
         }
       }
     });
-    results = pool.map(hash_often, std::views::iota(0, kStormItems));
+    results = pool.map(hash_often, std::views::iota(0, kItems));
   }
   int wrong = 0;
-  for (int i = 0; i < kStormItems; ++i) {
+  for (int i = 0; i < kItems; ++i) {
     wrong += results[static_cast<std::size_t>(i)] == hash_often(i) ? 0 : 1;
   }
   EXPECT_EQ(wrong, 0);

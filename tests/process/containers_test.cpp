@@ -29,6 +29,7 @@
 #include <brood/value.hpp>
 
 #include "support/eventually.hpp"
+#include "support/no_memory.hpp"
 #include "support/sanitizers.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
@@ -472,38 +473,13 @@ TEST_F(Containers, HandlesCompareAndAreEmptyWhenMovedFrom) {
   EXPECT_EQ(d.size(), 1U);
 }
 
-/// Takes what the family has left, so that there is no memory for more, while it lives.
-class NoMemory {
- public:
-  NoMemory() {
-    auto& extents = family().segment().extents();
-    for (std::size_t bytes = extents.total_bytes(); bytes >= extents.granule_bytes();) {
-      try {
-        taken_.push_back(extents.allocate(bytes, family().self(), 77));
-      } catch (const SharedMemoryFull&) {
-        bytes /= 2;
-      }
-    }
-  }
-  NoMemory(const NoMemory&) = delete;
-  NoMemory& operator=(const NoMemory&) = delete;
-  ~NoMemory() {
-    for (const auto& extent : taken_) {
-      family().segment().extents().release(extent, family().self(), 77, true);
-    }
-  }
-
- private:
-  std::vector<detail::Extent> taken_;
-};
-
 TEST_F(Containers, FullMemoryChangesNothing) {
   Texts dict{{"a", text(1)}};
   List<std::string> list{"a", text(2)};
   List<int> numbers{1};
   const std::string large(20'000'000, 'x');
   {
-    const NoMemory none;
+    const testing::NoMemory none;
     EXPECT_THROW(dict.insert_or_assign("a", large), SharedMemoryFull);
     EXPECT_THROW(dict.insert_or_assign("b", large), SharedMemoryFull);
     EXPECT_THROW(dict.insert_or_assign(large, "b"), SharedMemoryFull);
