@@ -541,8 +541,8 @@ TEST_P(Managers, SharedObjectsCrossAsArgumentsAndResults) {
   child.join();
 }
 
-// TestSyncManagerTypes.test_dict, test_list, test_set, test_namespace, test_queue, ...: made here,
-// used there
+// TestSyncManagerTypes.test_dict, test_list, test_set, test_namespace, test_queue, test_event,
+// test_condition, test_joinable_queue, test_value, test_array ...: made here, used there
 TEST_P(Managers, WhatPythonsManagersMakeIsMadeByName) {
   Manager manager;
   auto dict = manager.dict<std::string, int>({{"a", 1}});

@@ -258,6 +258,7 @@ TEST_P(PoolCallsTest, ResultsOfManyMegabytesArriveWhole) {
   }
 }
 
+// [test_gh105829_should_not_deadlock_if_wakeup_pipe_full]
 TEST_P(PoolCallsTest, ManyTinyTasksMayBeInFlight) {
   Pool pool({.workers = 2});
   constexpr int kTasks = 100'000;
@@ -286,6 +287,7 @@ TEST_P(PoolCallsTest, FuturesMayBeDroppedAndFetchedInAnyOrder) {
   }
 }
 
+// [test_cancel, test_cancelled, test_done, test_running, test_duplicate_futures]
 TEST_P(PoolCallsTest, AFutureIsFetchedOnce) {
   Pool pool({.workers = 2});
   brood::Future<int> future = pool.submit(twice, 4);
@@ -304,7 +306,8 @@ TEST_P(PoolCallsTest, AFutureIsFetchedOnce) {
   EXPECT_EQ(second.get(), 4);
 }
 
-TEST_P(PoolCallsTest, GetMayHaveATimeLimit) {  // [test_async_timeout]
+// [test_async_timeout, test_result_with_timeout, test_correct_timeout_exception_msg]
+TEST_P(PoolCallsTest, GetMayHaveATimeLimit) {
   Pool pool({.workers = 1});
   const std::string go = dir_.file("go");
   brood::Future<int> future = pool.submit(

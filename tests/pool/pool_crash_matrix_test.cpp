@@ -184,7 +184,8 @@ TEST_P(PoolCrashMatrixTest, AnArgumentThatCannotBeReadFailsItsItem) {
   });
 }
 
-// [test_crash, test_exit_during_function_exec_on_worker, test_error_during_function_exec_on_worker]
+// [test_crash_during_func_exec_on_worker, test_exit_during_func_exec_on_worker,
+// test_error_during_func_exec_on_worker]
 TEST_P(PoolCrashMatrixTest, ATaskThatMisbehavesFailsItsItem) {
   each([](Pool& pool, How how) {
     const auto run = brood::bind(

@@ -189,6 +189,7 @@ TEST_P(PoolFailuresTest, MapThrowsTheFirstFailureAfterComputingAll) {  // [test_
   EXPECT_EQ(read_file(done).size(), 17u);
 }
 
+// [test_traceback_when_child_process_terminates_abruptly]
 TEST_P(PoolFailuresTest, ADeadTaskFailsItsFutureOnly) {
   for (const Row& row : kRows) {
     SCOPED_TRACE(row.said);

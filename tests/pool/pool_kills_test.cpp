@@ -38,6 +38,7 @@ void kill_and_see(int pid) {
   ASSERT_TRUE(eventually([&] { return process_ended(pid); })) << pid;
 }
 
+// [test_killed_child]
 TEST_P(PoolKillsTest, AnIdleWorkerIsReplaced) {
   for (const int workers : {1, 2, 5}) {
     SCOPED_TRACE(workers);
@@ -336,6 +337,7 @@ TEST_P(PoolKillsTest, AWorkerThatCannotBeReplacedIsLaterOn) {
   EXPECT_TRUE(all_live(pool)) << "a call after the shortage starts what is missing";
 }
 
+// [test_failed_worker_replacement_breaks_pool]
 TEST_P(PoolKillsTest, WhenNoWorkerIsLeftAndNoneCanBeStartedWaitersAreTold) {
   Pool pool({.workers = 1});
   const std::string busy = dir_.file("busy");

@@ -309,6 +309,7 @@ TEST_P(PoolKindsTest, ManyItemsNeedNoMoreMemoryThanTheirWindow) {
   EXPECT_LE(most, 64U << 20U);
 }
 
+// [test_map_close]
 TEST_P(PoolKindsTest, LeavingALazyCallEarlyCancelsTheRest) {
   const auto start = std::chrono::steady_clock::now();
   {

@@ -45,6 +45,7 @@ int wait_for(std::string sign, int n) {
   return n;
 }
 
+// [test_context, test_enter, test_run_after_shutdown, test_force_shutdown_workers_stops_pool]
 TEST_P(PoolLifetimeTest, StatesAllowWhatTheTableSays) {
   Pool pool({.workers = 2});
   EXPECT_THROW(pool.join(), StateError);
@@ -70,7 +71,8 @@ TEST_P(PoolLifetimeTest, StatesAllowWhatTheTableSays) {
   other.join();
 }
 
-TEST_P(PoolLifetimeTest, AClosedPoolFinishesItsWork) {  // [test_hang_issue12364]
+// [test_hang_issue12364, test_interpreter_shutdown, test_context_manager_shutdown]
+TEST_P(PoolLifetimeTest, AClosedPoolFinishesItsWork) {
   Pool pool({.workers = 2});
   const std::string go = dir_.file("go");
   std::vector<brood::Future<int>> futures;
@@ -104,7 +106,8 @@ TEST_P(PoolLifetimeTest, AWorkerKilledAfterCloseIsReplacedForTheRestOfTheWork) {
   for (int i = 0; i < 50; ++i) EXPECT_EQ(rest[static_cast<std::size_t>(i)].get(), i);
 }
 
-TEST_P(PoolLifetimeTest, TerminateCancelsWhatIsNotDone) {  // [test_terminate]
+// [test_terminate, test_terminate_workers, test_kill_workers, test_force_shutdown_workers]
+TEST_P(PoolLifetimeTest, TerminateCancelsWhatIsNotDone) {
   Pool pool({.workers = 2});
   auto done = pool.submit(same, 5);
   done.wait();
@@ -123,6 +126,7 @@ TEST_P(PoolLifetimeTest, TerminateCancelsWhatIsNotDone) {  // [test_terminate]
   }
 }
 
+// [test_resource_warning: nobody need be warned]
 TEST_P(PoolLifetimeTest, TheDestructorEndsWhateverWorkersDo) {
   std::vector<int> pids;
   const std::string deaf = dir_.file("deaf");
@@ -161,6 +165,7 @@ TEST_P(PoolLifetimeTest, TheDestructorEndsStoppedWorkers) {
   EXPECT_TRUE(all_ended(pids));
 }
 
+// [test_force_shutdown_workers_not_started_yet]
 TEST_P(PoolLifetimeTest, AnUnusedPoolEndsAtOnce) {
   for (int i = 0; i < 5; ++i) {
     const auto begin = Clock::now();
@@ -169,7 +174,8 @@ TEST_P(PoolLifetimeTest, AnUnusedPoolEndsAtOnce) {
   }
 }
 
-TEST_P(PoolLifetimeTest, FuturesOutliveThePool) {  // [test_del_shutdown]
+// [test_del_shutdown, test_shutdown_no_wait]
+TEST_P(PoolLifetimeTest, FuturesOutliveThePool) {
   std::optional<brood::Future<std::string>> done;
   std::optional<brood::Future<void>> never;
   std::optional<brood::Future<std::string>> dropped;
@@ -250,7 +256,8 @@ TEST_P(PoolLifetimeTest, WorkersEndWithAProcessThatForgetsItsPool) {
   EXPECT_TRUE(all_ended(pids));
 }
 
-TEST(PoolOptionsTest, NonsenseIsRefused) {  // [test_make_pool, test_max_workers_negative]
+// [test_make_pool, test_max_workers_negative, test_max_workers_too_large]
+TEST(PoolOptionsTest, NonsenseIsRefused) {
   EXPECT_THROW(Pool({.workers = -1}), StateError);
   EXPECT_THROW(Pool({.workers = -1000}), StateError);
   EXPECT_THROW(Pool({.workers = 1'000'000}), StateError);

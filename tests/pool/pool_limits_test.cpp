@@ -233,6 +233,7 @@ TEST_P(PoolLimitsTest, CodeThatDoesNotCheckItsMemoryCrashesAlone) {
 
 // --- deadline --------------------------------------------------------------------------------
 
+// [test_map_timeout]
 TEST_P(PoolLimitsTest, ADeadlineEndsTheWholeMap) {
   for (const int workers : {1, 2, 5}) {
     SCOPED_TRACE(workers);

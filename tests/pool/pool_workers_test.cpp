@@ -44,6 +44,8 @@ std::vector<long> items_by_process(const std::vector<int>& pids) {
   return counts;
 }
 
+// [test_pool_worker_lifetime, test_max_tasks_per_child,
+// test_max_tasks_per_child_defaults_to_spawn_context: fork will do]
 TEST_P(PoolWorkersTest, AWorkerIsReplacedAfterSoManyItems) {
   for (const int workers : {1, 2, 5}) {
     for (const std::size_t chunk : {1U, 16U}) {
@@ -274,6 +276,7 @@ TEST_P(PoolWorkersTest, AMapGoesOnWhileThePoolIsResized) {
   EXPECT_EQ(pool.counts().crashed, 0U);
 }
 
+// [test_pool_maxtasksperchild_invalid]
 TEST(PoolOptions, LimitsOfWorkersThatCannotBeAreRefused) {
   EXPECT_THROW(Pool({.workers = 1, .max_worker_age = -1s}), ArgumentError);
   EXPECT_THROW(Pool({.workers = 1, .idle_timeout = -1s}), ArgumentError);

@@ -59,6 +59,9 @@ struct alignas(64) JobHeader {
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> event;
   std::atomic<std::uint32_t> cancelled;  // the owner wants no more of it
+  /// item + 1: when that task has ended the owner is called, as results that nobody wants are all
+  /// that is left. 0: none.
+  std::atomic<std::uint32_t> sweep_at;
   /// Grows when the owner is needed, whether anybody waits for a result or not: to decide about an
   /// exception, or because there is room now for work that had found none.
   std::atomic<std::uint32_t> calls;

@@ -384,9 +384,14 @@ void PoolCore::wait_all(PoolJob& job, const std::function<void(std::size_t)>& ti
 }
 
 void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results) noexcept {
+  bool names = false;
   for (std::uint32_t item = 0; item < results.size(); ++item) {
-    if (job.owner.board().state(item) == ItemState::kValue) consume(segment(), results[item]);
+    if (job.owner.board().state(item) != ItemState::kValue) continue;
+    consume(segment(), results[item]);
+    names = names || results[item].names_objects();
   }
+  // Whoever sleeps holds what the results name until it looks.
+  if (names) wake_workers(*control_, setup_.max_workers);
   const auto* chains =
       reinterpret_cast<const std::atomic<std::uint64_t>*>(segment().at(job.header->errors_at));
   for (std::uint32_t slot = 0; slot < job.slots; ++slot) {

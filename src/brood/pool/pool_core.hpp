@@ -239,6 +239,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void free_retired(bool all) noexcept;
   void free_dead_groups() noexcept;
   void free_task(PoolJob& job, std::uint32_t item) noexcept;
+  void sweep_abandoned(PoolJob& job) noexcept;
   std::shared_ptr<PoolJob> open_batch(const CallLimits* limits);
   void set_top() noexcept;
   [[nodiscard]] bool work_is_left() const;

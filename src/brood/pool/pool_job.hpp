@@ -87,6 +87,10 @@ struct PoolJob : std::enable_shared_from_this<PoolJob> {
     return found != task_limits.end() ? found->second.get() : nullptr;
   }
   [[nodiscard]] bool timed() const { return (limits && limits->timed()) || timed_tasks > 0; }
+  /// All that is left of it is results that nobody wants.
+  [[nodiscard]] bool only_abandoned() const {
+    return !abandoned.empty() && abandoned.size() == unreleased;
+  }
   /// Nothing of it will change any more, and nobody is to be told.
   [[nodiscard]] bool over() {
     return owner.finished() && deferred.empty() && continuations.empty() &&

@@ -54,6 +54,7 @@ void PoolCore::keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper) {
     std::vector<Question> questions;
     std::vector<std::function<void()>> ready;
     Deadline next = Deadline::never();
+    bool swept = false;
     {
       // SUBTLE: first the pool's mutex, then the right to work: who forks has the mutex.
       const Lock lock(core->mutex_);
@@ -78,7 +79,11 @@ void PoolCore::keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper) {
           return true;
         });
         if (job->continuations.empty()) core->set_waiting(*job);
+        if (!job->only_abandoned()) continue;
+        core->sweep_abandoned(*job);
+        swept = swept || job->unreleased == 0;
       }
+      if (swept) core->sweep_batches();
       questions.swap(core->questions_);
       const std::vector<FutexWord> deaths = core->death_words();
       words.insert(words.end(), deaths.begin(), deaths.end());

@@ -143,7 +143,11 @@ void PoolCore::free_task(PoolJob& job, std::uint32_t item) noexcept {
       reinterpret_cast<const TaskRecord*>(segment().at(job.header->output_at))[item];
   const ItemState state = job.owner.board().state(item);
   const bool has_result = state == ItemState::kValue || state == ItemState::kException;
-  if (has_result && record.result.at != 0) consume(segment(), record.result);
+  if (has_result && record.result.at != 0) {
+    consume(segment(), record.result);
+    // Whoever sleeps holds what the result names until it looks.
+    if (record.result.names_objects()) wake_workers(*control_, setup_.max_workers);
+  }
   if (const auto found = job.arguments.find(item); found != job.arguments.end()) {
     heap().free(found->second);
     job.arguments.erase(found);
@@ -157,6 +161,23 @@ void PoolCore::free_task(PoolJob& job, std::uint32_t item) noexcept {
   --job.unreleased;
 }
 
+void PoolCore::sweep_abandoned(PoolJob& job) noexcept {
+  for (;;) {
+    // SUBTLE: the note, then the look; the worker that ends the task stores its state and then
+    // looks at the note. One of the two sees the other. Tasks begin in order, so mostly the last is
+    // meant.
+    const std::uint32_t last = job.only_abandoned() ? job.abandoned.back() + 1 : 0;
+    job.header->sweep_at.store(last, std::memory_order_seq_cst);
+    std::erase_if(job.abandoned, [&](std::uint32_t item) {
+      if (!job.decided(item)) return false;
+      free_task(job, item);
+      return true;
+    });
+    if (!job.only_abandoned() || job.abandoned.back() + 1 == last) break;
+  }
+  job.next_sweep = std::max<std::size_t>(16, job.abandoned.size() * 2);
+}
+
 void PoolCore::release(const Task& task) noexcept {
   if (creator_ != family_->self()) return;
   const Lock lock(mutex_);
@@ -167,14 +188,7 @@ void PoolCore::release(const Task& task) noexcept {
     job.abandoned.push_back(task.item);
   }
   // Looked at when there are twice as many as were left the last time, or when nothing else is.
-  if (job.abandoned.size() >= job.next_sweep || job.abandoned.size() == job.unreleased) {
-    std::erase_if(job.abandoned, [&](std::uint32_t item) {
-      if (!job.decided(item)) return false;
-      free_task(job, item);
-      return true;
-    });
-    job.next_sweep = std::max<std::size_t>(16, job.abandoned.size() * 2);
-  }
+  if (job.abandoned.size() >= job.next_sweep || job.only_abandoned()) sweep_abandoned(job);
   if (job.closed && job.unreleased == 0) sweep_batches();
 }
 

@@ -329,6 +329,7 @@ void Worker::run_tasks(JobRun& run) {
       std::atomic_thread_fence(std::memory_order_seq_cst);
       const std::uint32_t waiting = run.job.waiting.load(std::memory_order_relaxed);
       if (waiting == i + 1 || waiting == JobHeader::kAnyItem) wake_owner(run.job);
+      if (run.job.sweep_at.load(std::memory_order_relaxed) == i + 1) call_owner(run.job);
     }
     chunk = run.next(chunk, ask);
   }
