@@ -45,7 +45,8 @@ class PoolObjects : public EveryStartMethod {
   }
   void TearDown() override {
     if (!IsSkipped()) {
-      EXPECT_TRUE(eventually([&] { return objects() == before_; }))
+      // Fewer: processes of a test before may have let go of theirs meanwhile.
+      EXPECT_TRUE(eventually([&] { return objects() <= before_; }))
           << objects() << " objects, " << before_ << " before";
     }
     EveryStartMethod::TearDown();
@@ -93,7 +94,7 @@ TEST_P(PoolObjects, ResultsThatNobodyFetchesAreLetGo) {
   pool.apply(make, 1);
   EXPECT_TRUE(eventually([&] {
     if (GetParam() == brood::StartMethod::fork) pool.apply(take_note, Thing(1));
-    return objects() == before_;
+    return objects() <= before_;
   })) << objects();
 }
 

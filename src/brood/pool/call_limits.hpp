@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -31,6 +32,14 @@ struct CallLimits {
   /// Somebody must look at the running items now and then.
   [[nodiscard]] bool timed() const {
     return timeout > Duration::zero() || cpu_time > Duration::zero();
+  }
+  /// The shortest of those that there are.
+  [[nodiscard]] Duration shortest() const {
+    Duration least = Duration::max();
+    for (const Duration limit : {timeout, cpu_time}) {
+      if (limit > Duration::zero()) least = std::min(least, limit);
+    }
+    return least;
   }
   /// Exceptions may be worth another attempt.
   [[nodiscard]] bool asks() const { return retries > 0 && static_cast<bool>(retry_if); }

@@ -283,6 +283,7 @@ void PoolCore::free_blocks(PoolJob& job) noexcept {
   job.kept_arguments.clear();
   job.task_limits.clear();
   job.timed_tasks = 0;
+  job.shortest = std::chrono::nanoseconds::max();
 }
 
 void PoolCore::free_dead_groups() noexcept {

@@ -280,7 +280,8 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   bool left_to_callers_ = false;  // a worker whom the keeper's thread may not start
   std::multimap<Time, Due> dues_;
   std::vector<Question> questions_;
-  std::optional<Time> next_sample_;  // of what the workers are in
+  std::optional<Time> next_sample_;           // of what the workers are in
+  std::chrono::nanoseconds sample_pause_{0};  // between two of them
   std::minstd_rand random_{std::random_device()()};
   std::shared_ptr<Keeper> keeper_;
   PoolCounts counts_;

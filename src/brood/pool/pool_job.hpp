@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -70,8 +72,15 @@ struct PoolJob : std::enable_shared_from_this<PoolJob> {
   std::size_t next_sweep = 1;  // abandoned ones that are worth a look
   std::size_t unreleased = 0;  // results that somebody may fetch, or that are abandoned
   bool closed = false;         // no more will be added
-  std::unordered_map<std::uint32_t, std::shared_ptr<const CallLimits>> task_limits;
-  std::size_t timed_tasks = 0;  // of those
+  /// The limits of tasks from `first` on, up to those of the next: calls of one caller follow one
+  /// another, and so cost nothing each.
+  struct LimitsFrom {
+    std::uint32_t first;
+    std::shared_ptr<const CallLimits> limits;  // null: none
+  };
+  std::vector<LimitsFrom> task_limits;
+  std::size_t timed_tasks = 0;  // those that must be looked at
+  std::chrono::nanoseconds shortest{std::chrono::nanoseconds::max()};  // of their limits
   struct Continuation {
     std::uint32_t item;
     std::function<void()> run;
@@ -83,8 +92,10 @@ struct PoolJob : std::enable_shared_from_this<PoolJob> {
   }
   [[nodiscard]] const CallLimits* limits_of(std::uint32_t item) const {
     if (header->kind == JobHeader::kMap) return limits.get();
-    const auto found = task_limits.find(item);
-    return found != task_limits.end() ? found->second.get() : nullptr;
+    const auto behind =
+        std::upper_bound(task_limits.begin(), task_limits.end(), item,
+                         [](std::uint32_t i, const LimitsFrom& run) { return i < run.first; });
+    return behind != task_limits.begin() ? (behind - 1)->limits.get() : nullptr;
   }
   [[nodiscard]] bool timed() const { return (limits && limits->timed()) || timed_tasks > 0; }
   /// All that is left of it is results that nobody wants.

@@ -33,6 +33,10 @@ constexpr nanoseconds kLongestLook = 50ms;
 /// When an item cannot be run again yet, because its worker has not committed it.
 constexpr auto kCommitPatience = 1ms;
 
+nanoseconds pause_for(nanoseconds limit) {
+  return std::clamp<nanoseconds>(limit / kLooks, kShortestLook, kLongestLook);
+}
+
 std::exception_ptr timed_out(const std::string& text) {
   return std::make_exception_ptr(TaskTimeout(text));
 }
@@ -127,8 +131,7 @@ void PoolCore::do_what_is_due(Time now) {
 }
 
 void PoolCore::look_at_running(Time now) {
-  nanoseconds pause = kLongestLook;
-  bool any = false;
+  if (next_sample_ && now < *next_sample_) return;
   for (std::uint32_t slot = 0; slot < members_.size(); ++slot) {
     Member& member = members_[slot];
     if (!member.process || member.intent) continue;
@@ -168,22 +171,13 @@ void PoolCore::look_at_running(Time now) {
       }
     }
   }
+  nanoseconds shortest = nanoseconds::max();
   for (const PoolJob* job : active_) {
-    if (!job->timed()) continue;
-    any = true;
-    const auto shorten = [&](const CallLimits& limits) {
-      for (const nanoseconds limit : {limits.timeout, limits.cpu_time}) {
-        if (limit > nanoseconds::zero()) pause = std::min(pause, limit / kLooks);
-      }
-    };
-    if (job->limits) shorten(*job->limits);
-    for (const auto& [item, limits] : job->task_limits) shorten(*limits);
+    if (job->limits) shortest = std::min(shortest, job->limits->shortest());
+    if (job->timed_tasks > 0) shortest = std::min(shortest, job->shortest);
   }
-  if (any) {
-    next_sample_ = now + std::max(pause, kShortestLook);
-  } else {
-    next_sample_.reset();
-  }
+  sample_pause_ = pause_for(shortest);
+  next_sample_ = now + sample_pause_;
 }
 
 // What the worker in `slot` is in is to end, for `reason`.
@@ -388,9 +382,9 @@ void PoolCore::run_again(PoolJob& job, std::uint32_t item) {
 
 void PoolCore::watch_limits(const CallLimits& limits) {
   if (!limits.timed()) return;
-  const Time soon = Deadline::Clock::now() + kShortestLook;
-  if (next_sample_ && *next_sample_ <= soon) return;
-  next_sample_ = soon;
+  if (next_sample_ && sample_pause_ <= pause_for(limits.shortest())) return;
+  sample_pause_ = kShortestLook;
+  next_sample_ = Deadline::Clock::now() + kShortestLook;
   kick_keeper();
 }
 

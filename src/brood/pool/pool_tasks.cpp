@@ -99,9 +99,14 @@ PoolCore::Task PoolCore::submit(FunctionId function, std::span<const std::byte> 
     if (!kept.empty()) job.kept_arguments.emplace(task.item, std::move(kept));
     ++job.unreleased;
     ++counts_.tasks;
+    if (limits != (job.task_limits.empty() ? nullptr : job.task_limits.back().limits)) {
+      job.task_limits.push_back({.first = task.item, .limits = limits});
+    }
     if (limits) {
-      job.task_limits.emplace(task.item, limits);
-      if (limits->timed()) ++job.timed_tasks;
+      if (limits->timed()) {
+        ++job.timed_tasks;
+        job.shortest = std::min(job.shortest, limits->shortest());
+      }
       watch_limits(*limits);
       if (limits->deadline > limits->deadline.zero()) {
         add_due(Deadline::Clock::now() + limits->deadline,
@@ -154,11 +159,11 @@ void PoolCore::free_task(PoolJob& job, std::uint32_t item) noexcept {
   }
   if (!job.kept_arguments.empty()) job.kept_arguments.erase(item);
   job.verdicts.erase(item);
-  if (const auto found = job.task_limits.find(item); found != job.task_limits.end()) {
-    if (found->second->timed()) --job.timed_tasks;
-    job.task_limits.erase(found);
+  const CallLimits* const limits = job.limits_of(item);
+  if (limits != nullptr && limits->timed() && --job.timed_tasks == 0) {
+    job.shortest = std::chrono::nanoseconds::max();
   }
-  --job.unreleased;
+  if (--job.unreleased == 0) job.task_limits.clear();
 }
 
 void PoolCore::sweep_abandoned(PoolJob& job) noexcept {
