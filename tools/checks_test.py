@@ -18,6 +18,7 @@ import check_text
 import expect_output
 import merge_benchmarks
 import must_not_compile
+import reference_filter
 from source_tree import code_of
 
 # A small tree in which everything is right.
@@ -357,6 +358,46 @@ class MergeBenchmarksTest(unittest.TestCase):
             [(entry["program"], entry["name"]) for entry in whole["benchmarks"]],
             [("a_bench", "BM_a"), ("b_bench", "BM_b")],
         )
+
+
+class ReferenceFilterTest(unittest.TestCase):
+    HEADER = """// Layer: sync
+// Locks.
+//     an example
+#pragma once
+namespace brood {
+namespace detail {
+struct Secret { int n; };
+/// Both.
+template <class T>
+class Base {
+ public:
+  void lock() { if (true) {} }
+};
+}  // namespace detail
+/// A lock.
+class Lock : public detail::Base<int> {};
+}  // namespace brood
+namespace brood::detail {
+int hidden();
+}
+template <>
+inline constexpr bool brood::detail::kIsSharedObject<brood::Lock> = true;
+template <>
+struct std::hash<brood::Lock> : brood::detail::HandleHash<brood::Lock> {};
+"""
+
+    def test_users_see_what_is_theirs(self):
+        out = reference_filter.filtered(self.HEADER, "brood/lock.hpp")
+        self.assertEqual(out.count("\n"), self.HEADER.count("\n"))
+        lines = out.split("\n")
+        self.assertEqual(lines[0], "/// @file brood/lock.hpp")
+        self.assertEqual(lines[2], "///     an example")
+        for kept in ["/// Both.", "template <class T>", "class Base {", "  void lock() { if (true) {} }"]:
+            self.assertIn(kept, lines)
+        self.assertIn("class Lock : public detail::Base<int> {};", lines)
+        for gone in ["Secret", "hidden", "kIsSharedObject", "hash"]:
+            self.assertNotIn(gone, out)
 
 
 if __name__ == "__main__":
