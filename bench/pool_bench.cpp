@@ -117,11 +117,18 @@ std::uint32_t hundred_nanoseconds(std::uint32_t x) {
   return static_cast<std::uint32_t>(bench::mix<96>(x));
 }
 
+/// The same with a line for the log, which is switched off.
+std::uint32_t hundred_nanoseconds_logged(std::uint32_t x) {
+  brood::log::debug("item {}", x);
+  return hundred_nanoseconds(x);
+}
+
 template <class P>
-void map_small(benchmark::State& state, const P& pool) {
+void map_small(benchmark::State& state, const P& pool,
+               std::uint32_t (*function)(std::uint32_t) = hundred_nanoseconds) {
   const auto n = static_cast<std::uint32_t>(bench::scaled(1'000'000));
   const auto items = std::views::iota(std::uint32_t{0}, n);
-  for (auto _ : state) benchmark::DoNotOptimize(pool.map(hundred_nanoseconds, items));
+  for (auto _ : state) benchmark::DoNotOptimize(pool.map(function, items));
   state.SetItemsProcessed(state.iterations() * n);
 }
 
@@ -273,6 +280,13 @@ int main(int argc, char** argv) {
   add_real("submit_limited", [&](benchmark::State& state) { submit_all(state, limited); });
   rows.push_back(
       {.what = "  tasks, one by one", .ours = "submit_limited", .beside = "submit", .target = 1.1});
+
+  add_real("small_logged",
+           [&](benchmark::State& state) { map_small(state, pool, hundred_nanoseconds_logged); });
+  rows.push_back({.what = "map of 100 ns, each with a line for a log that is off, beside none",
+                  .ours = "small_logged",
+                  .beside = "small",
+                  .target = 1.05});
 
   add("death", [&](benchmark::State& state) { death_of_a_worker(state, one); })->UseManualTime();
   rows.push_back({.what = "a worker killed, item decided, worker replaced and at work",

@@ -51,12 +51,13 @@ class PoolCaller : public PoolCalls<PoolCaller> {
 ///
 /// Who may use it: the process that made it, any of its threads at once. In a forked copy calls
 /// throw StateError and the destructor does nothing. Inputs and results lie in the family's shared
-/// memory while they are under way. There is no helper thread: whoever waits for results also
-/// replaces dead workers. If the pool's process dies, its workers end. Memory ordering: what was
-/// written before a call is visible to its items, and what they did when it returned. Errors: of
-/// the constructor StateError (bad options, no Runtime), StartError, SystemError, SharedMemoryFull
-/// and what the initializer throws; of calls PoolClosed, SharedMemoryFull, WorkerLost when no
-/// worker can be replaced, and those of the items.
+/// memory while they are under way. Whoever waits for results also replaces dead workers; a thread
+/// does it where nobody may be waiting, and one passes on what workers write to stderr. If the
+/// pool's process dies, its workers end. Memory ordering: what was written before a call is visible
+/// to its items, and what they did when it returned. Errors: of the constructor StateError (bad
+/// options, no Runtime), StartError, SystemError, SharedMemoryFull and what the initializer throws;
+/// of calls PoolClosed, SharedMemoryFull, WorkerLost when no worker can be replaced, and those of
+/// the items.
 class Pool : public PoolCalls<Pool> {
  public:
   explicit Pool(PoolOptions options = {});
