@@ -23,6 +23,19 @@ if(NOT LIBSECCOMP_FOUND)
 endif()
 brood_require("the Boost headers 1.81 or later (for Boost.PFR)" libboost1.81-dev Boost 1.81)
 
+# Other machines, in a library of its own.
+pkg_check_modules(LIBNATS QUIET IMPORTED_TARGET libnats>=3.4)
+set(brood_cluster_wanted OFF)
+if(PROJECT_IS_TOP_LEVEL AND LIBNATS_FOUND)
+  set(brood_cluster_wanted ON)
+endif()
+option(BROOD_WITH_CLUSTER "Build brood::cluster, pools over many machines, on NATS"
+       ${brood_cluster_wanted})
+if(BROOD_WITH_CLUSTER AND NOT LIBNATS_FOUND)
+  message(FATAL_ERROR "BROOD_WITH_CLUSTER is on, but libnats 3.4 or later was not found. On Debian: "
+                      "apt-get install libnats-dev")
+endif()
+
 # elfutils turns addresses into functions and lines in stack traces; without it they are
 # module+offset. It is loaded when the first stack is described, so only its headers are needed here
 # and programs do not link it.

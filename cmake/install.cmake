@@ -13,6 +13,19 @@ install(
           COMPONENT runtime
           NAMELINK_COMPONENT development
   FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development)
+if(BROOD_WITH_CLUSTER)
+  # Apart, as whoever does not ask for it need not have what it stands on.
+  install(
+    TARGETS brood_cluster
+    EXPORT brood-cluster-targets
+    ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development
+    LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            COMPONENT runtime
+            NAMELINK_COMPONENT development
+    FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development)
+  install(EXPORT brood-cluster-targets NAMESPACE brood:: DESTINATION "${brood_package_dir}"
+          COMPONENT development)
+endif()
 install(EXPORT brood-targets NAMESPACE brood:: DESTINATION "${brood_package_dir}"
         COMPONENT development)
 

@@ -33,6 +33,10 @@ def check_length(source, report):
         )
 
 
+# Layers that are libraries of their own: who links brood alone does not have them.
+OWN_LIBRARIES = {"cluster"}
+
+
 def check_umbrella(root, sources, report):
     public = [source for source in sources if source.is_header and source.is_top_level]
     umbrella = next((source for source in public if source.in_brood == UMBRELLA), None)
@@ -41,7 +45,10 @@ def check_umbrella(root, sources, report):
         return
     included = {target for _, target, _ in umbrella.includes}
     for source in public:
-        if source is not umbrella and f"brood/{source.in_brood}" not in included:
+        if source.declared_layer in OWN_LIBRARIES:
+            if f"brood/{source.in_brood}" in included:
+                report.add(umbrella.name, 1, f"includes <brood/{source.in_brood}>, of another library")
+        elif source is not umbrella and f"brood/{source.in_brood}" not in included:
             report.add(umbrella.name, 1, f"does not include <brood/{source.in_brood}>")
 
 

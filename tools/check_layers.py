@@ -24,9 +24,10 @@ THIRD_PARTY = {  # each is the affair of one layer
     "channel": re.compile(r"^(cereal|boost|openssl)/"),
     "process": re.compile(r"^spdlog/"),
     "platform": re.compile(r"^seccomp\.h$"),
+    "cluster": re.compile(r"^nats/"),
 }
 # Who uses the library need not have these: they are in no header.
-SOURCES_ONLY = re.compile(r"^(openssl|spdlog)/|^seccomp\.h$")
+SOURCES_ONLY = re.compile(r"^(openssl|spdlog|nats)/|^seccomp\.h$")
 
 SYSTEM_CALL = r"\bsyscall\s*\(|\b(?:FUTEX|SYS)_[A-Za-z_]+\b|\btimespec\b"
 # A call into the C library by its full name; of that, moving bytes about is not Linux.

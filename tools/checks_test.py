@@ -200,6 +200,14 @@ class HeadersTest(TreeTest):
         found = self.problems(check_headers.check, {"src/brood/queue.hpp": text})
         self.assertEqual(found, ["src/brood/brood.hpp:1: does not include <brood/queue.hpp>"])
 
+    def test_keeps_other_libraries_out_of_the_umbrella(self):
+        header = {"src/brood/cluster_pool.hpp": "// Layer: cluster\n#pragma once\n"}
+        self.assert_sound(check_headers.check, header)
+        umbrella = SOUND["src/brood/brood.hpp"] + "#include <brood/cluster_pool.hpp>\n"
+        found = self.problems(check_headers.check, {**header, "src/brood/brood.hpp": umbrella})
+        self.assertEqual(len(found), 1, found)
+        self.assertIn("of another library", found[0])
+
     def test_catches_a_missing_umbrella(self):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "src/brood").mkdir(parents=True)

@@ -124,6 +124,27 @@ class WorkerLost : public Error {
   using Error::Error;
 };
 
+/// What a cluster stands on, its server, cannot be reached or does not do what is needed. The text
+/// says what to change.
+class EngineError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// No agent of a cluster that could run a task has been heard of for too long: none is there, or
+/// all are of other builds.
+class NoAgents : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A task of a cluster was lost with the nodes that had it, once too often or when it was to run at
+/// most once.
+class TaskLost : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A manager was shut down: its objects are gone.
 class ManagerClosed : public StateError {
  public:

@@ -429,12 +429,15 @@ TEST_P(PoolLimitsTest, CancellingManyAtRandomLosesNoOther) {
   for (const int workers : {1, 2, 5}) {
     SCOPED_TRACE(workers);
     Pool pool({.workers = workers});
-    const auto nap = [](int n) {
+    // However slow this thread is, one is still there to be cancelled.
+    const auto nap = [](const std::string& never, int n) {
+      if (n == 195) await_sign(never);
       std::this_thread::sleep_for(std::chrono::microseconds(n % 7 * 100));
       return n;
     };
+    const std::string never = dir_.file("never");
     std::vector<Future<int>> futures;
-    for (int i = 0; i < 200; ++i) futures.push_back(pool.submit(nap, i));
+    for (int i = 0; i < 200; ++i) futures.push_back(pool.submit(nap, never, i));
     int cancelled = 0;
     for (int i = 0; i < 200; ++i) {
       if (i % 5 != 0) continue;

@@ -240,6 +240,10 @@ std::span<const ExceptionType> standard_types() {
       from_message<TaskCancelled>(),
       from_message<BrokenBarrierError>(),
       from_message<WorkerLost>(),
+      from_message<MessageTooLarge>(),
+      from_message<EngineError>(),
+      from_message<NoAgents>(),
+      from_message<TaskLost>(),
       from_payload<SystemError, &encode_system_call, &build_system_call>(),
       from_payload<WorkerCrashed, &encode_crash, &build_crash>(),
   };

@@ -44,10 +44,10 @@ struct EncodedCall {
 struct PoolSetup {
   std::uint32_t workers = 1;      // at first
   std::uint32_t max_workers = 1;  // the slots of boards
-  std::optional<StartMethod> method;
-  std::string name;
-  std::optional<EncodedCall> initializer;
-  std::optional<EncodedCall> finalizer;
+  std::optional<StartMethod> method{};
+  std::string name{};
+  std::optional<EncodedCall> initializer{};
+  std::optional<EncodedCall> finalizer{};
   std::uint64_t max_tasks = 0;
   std::uint64_t max_growth = 0;
   std::chrono::nanoseconds max_age{0};
@@ -55,8 +55,8 @@ struct PoolSetup {
   int cpus = 0;  // of a worker; 0: left alone
   bool pinned = false;
   int niceness = 0;
-  std::string timeline;  // a path; empty: none
-  std::optional<Sandbox> sandbox;
+  std::string timeline{};  // a path; empty: none
+  std::optional<Sandbox> sandbox{};
   std::size_t stderr_tail = 0;  // bytes; 0: workers have this process's stderr
 
   /// Workers do what may fail before their first task.

@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include <brood/platform/futex.hpp>
+
 namespace brood::detail {
 namespace {
 
@@ -28,6 +30,7 @@ constexpr auto kLook = 100ms;
 WorkerStderr::WorkerStderr(std::uint32_t slots, std::size_t most) : most_(most), of_slot_(slots) {
   poller_.add(news_.descriptor(), kNews);
   thread_ = std::make_unique<ServiceThread>([this] { pass_on(); });
+  while (started_.load() == 0) futex_wait({&started_, 0}, Deadline::never());
 }
 
 WorkerStderr::~WorkerStderr() {
@@ -91,32 +94,49 @@ void WorkerStderr::read(Stream& stream, std::size_t most) {
 
 // The thread: what has come is read and written, in turns, so that a worker which writes without
 // end waits for whoever reads this process's stderr.
+//
+// SUBTLE: this process may fork at any time, and what a copy finds locked stays so, an allocator's
+// lock too. So the thread does nothing outside of ServiceWork but wait and write, for which nothing
+// is allocated; and the constructor returns when it has come so far.
 void WorkerStderr::pass_on() {
   for (;;) {
     const bool last = stop_.load();
     if (last && end_.is_never()) end_ = Deadline::after(kPatience);
-    std::vector<std::uint64_t> ready;
-    std::string text;
-    try {
-      ready = poller_.wait(last ? Deadline::now() : Deadline::never());
+    started_.store(1);
+    futex_wake_all(started_);
+    static_cast<void>(
+        wait_readable(poller_.descriptor(), last ? Deadline::now() : Deadline::never()));
+    bool any = false;
+    bool failed = false;
+    {
       const Lock lock(mutex_);
       const ServiceWork work;
-      for (const std::uint64_t key : ready) {
-        if (key == kNews) news_.clear();
-        const auto found = streams_.find(key);
-        if (found == streams_.end()) continue;
-        read(found->second, kPiece);
-        // The one in its slot is kept until its successor comes: its end may be asked for.
-        if (found->second.ended && of_slot_[found->second.slot] != key) streams_.erase(found);
+      try {
+        any = read_ready();
+      } catch (const std::exception& e) {
+        static_cast<void>(e);  // no memory: what has not been read is there later, too
+        failed = true;
       }
-      text = std::exchange(pending_, {});
-    } catch (const std::exception& e) {
-      static_cast<void>(e);  // no memory: what has not been read is there later, too
-      std::this_thread::sleep_for(kLook);
+      out_.swap(pending_);
+      pending_.clear();
     }
-    write_out(text);
-    if (last && (ready.empty() || end_.passed())) return;
+    write_out(out_);
+    if (failed) std::this_thread::sleep_for(kLook);
+    if (last && (!any || end_.passed())) return;
   }
+}
+
+bool WorkerStderr::read_ready() {
+  const std::vector<std::uint64_t> ready = poller_.wait(Deadline::now());
+  for (const std::uint64_t key : ready) {
+    if (key == kNews) news_.clear();
+    const auto found = streams_.find(key);
+    if (found == streams_.end()) continue;
+    read(found->second, kPiece);
+    // The one in its slot is kept until its successor comes: its end may be asked for.
+    if (found->second.ended && of_slot_[found->second.slot] != key) streams_.erase(found);
+  }
+  return !ready.empty();
 }
 
 void WorkerStderr::write_out(std::string_view text) {

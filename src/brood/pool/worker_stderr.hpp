@@ -53,6 +53,8 @@ class WorkerStderr {
   using Lock = std::unique_lock<std::mutex>;
 
   void pass_on();
+  /// Reads from those that are readable; false when none is. With the mutex held.
+  bool read_ready();
   /// Appends to `pending_` and to its tail, and notes its end. With the mutex held.
   void read(Stream& stream, std::size_t most);
   void write_out(std::string_view text);
@@ -61,12 +63,14 @@ class WorkerStderr {
   EventFd news_;
   Poller poller_;
   std::atomic<bool> stop_{false};
+  std::atomic<std::uint32_t> started_{0};  // slept on
   std::mutex mutex_;
   std::map<std::uint64_t, Stream> streams_;  // guarded by mutex_, as all below
   std::vector<std::uint64_t> of_slot_;
   std::uint64_t next_ = 1;
   std::string pending_;
-  Deadline end_ = Deadline::never();  // the thread's
+  Deadline end_ = Deadline::never();  // the thread's, as the next
+  std::string out_;
   std::unique_ptr<ServiceThread> thread_;
 };
 

@@ -1,0 +1,239 @@
+#include <brood/cluster/agent.hpp>
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <brood/channel/exception_data.hpp>
+#include <brood/errors.hpp>
+#include <brood/platform/quiet_thread.hpp>
+
+namespace brood::detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kFetch = 500ms;  // between two looks at whether it is to end
+constexpr auto kTick = 100ms;   // between two looks at leases and beats
+constexpr auto kFull = 5ms;     // before a full agent looks for room again
+/// Tasks in hand for each worker: one that runs, and some, so that it need not wait for the next.
+constexpr std::uint32_t kAhead = 4;
+constexpr std::size_t kReplyBytes = std::size_t{256} << 10U;
+constexpr std::size_t kOverhead = 4096;  // of a reply, at most
+
+TaskResult failed(std::uint64_t number) {
+  VectorSink nothing;
+  TaskResult result{.number = number, .kind = TaskResult::Kind::error, .bytes = {}};
+  encode_error(result.bytes, record_exception(std::current_exception()));
+  return result;
+}
+
+}  // namespace
+
+Agent::Agent(AgentEngine& engine, std::shared_ptr<PoolCore> pool, AgentSetup setup)
+    : engine_(engine), pool_(std::move(pool)), setup_(std::move(setup)) {}
+
+Agent::~Agent() {
+  end_.store(true);
+  if (fetcher_.joinable()) fetcher_.join();
+}
+
+void Agent::run_fetcher() {
+  const std::uint32_t most = kAhead * setup_.workers;
+  while (!stop_.load() && !end_.load()) {
+    if (in_hand_.load() >= most) {
+      std::this_thread::sleep_for(kFull);
+      continue;
+    }
+    std::optional<AgentEngine::Delivery> delivery = engine_.fetch(Deadline::after(kFetch));
+    if (!delivery) continue;
+    // Counted from here on, or the next one would be fetched before this one is looked at.
+    in_hand_.fetch_add(1);
+    {
+      const std::scoped_lock lock(mutex_);
+      arrived_.push_back(*std::move(delivery));
+    }
+    completed_->push(kArrival);
+  }
+}
+
+void Agent::run(std::chrono::nanoseconds grace) {
+  fetcher_ = start_quiet_thread([this] { run_fetcher(); });
+  Deadline end = Deadline::never();
+  for (;;) {
+    look_after(Deadline::Clock::now());
+    if (const auto ticket = completed_->pop(Deadline::after(kTick))) {
+      if (*ticket == kArrival) {
+        std::optional<AgentEngine::Delivery> delivery;
+        {
+          const std::scoped_lock lock(mutex_);
+          delivery = std::move(arrived_.front());
+          arrived_.pop_front();
+        }
+        take_on(*std::move(delivery));
+      } else {
+        collect(*ticket);
+      }
+    }
+    if (!stop_.load()) continue;
+    if (end.is_never()) end = Deadline::after(grace);
+    const bool idle = jobs_.empty() && in_hand_.load() == 0;
+    if (idle || end.passed()) break;
+  }
+  end_.store(true);
+  fetcher_.join();
+  const std::scoped_lock lock(mutex_);
+  for (const AgentEngine::Delivery& delivery : arrived_) engine_.give_back(delivery.id);
+  for (auto& [id, job] : jobs_) {
+    // What has a result need not be run again, the rest is another's.
+    hand_over(id, job);
+    if (!job.acknowledged) engine_.give_back(id);
+  }
+  for (auto& [ticket, running] : running_) pool_->cancel(running.task);
+}
+
+void Agent::take_on(AgentEngine::Delivery delivery) {
+  const std::uint64_t id = delivery.id;
+  TaskMessage message;
+  try {
+    message = open_task(delivery.message, setup_.key);
+  } catch (const Error& e) {
+    static_cast<void>(e);
+    // Nobody here or elsewhere can read it: handed out again it would come back for ever.
+    in_hand_.fetch_sub(1);
+    engine_.done(id);
+    return;
+  }
+  in_hand_.fetch_add(static_cast<std::uint32_t>(message.items.size()));
+  in_hand_.fetch_sub(1);
+  Job& job = jobs_[id];
+  job.client = message.client;
+  job.left = message.items.size();
+  if (delivery.times > setup_.most_deliveries) {
+    const std::string why =
+        fmt::format("the task was handed out {} times, and the node that had it was lost each time",
+                    delivery.times - 1);
+    for (const TaskItem& item : message.items) {
+      const auto text = std::as_bytes(std::span(why));
+      add(job, {.number = item.number,
+                .kind = TaskResult::Kind::lost,
+                .bytes = Bytes(text.begin(), text.end())});
+    }
+  } else {
+    if (message.at_most_once) {
+      engine_.done(id);
+      job.acknowledged = true;
+    }
+    start(id, message);
+  }
+  if (job.left == 0 && hand_over(id, job)) jobs_.erase(id);
+}
+
+void Agent::start(std::uint64_t id, const TaskMessage& message) {
+  const FunctionId function{.module = message.module, .offset = message.offset};
+  std::shared_ptr<CallLimits> limits;
+  if (message.timeout != 0 || message.cpu_time != 0 || message.memory != 0 ||
+      message.retries != 0) {
+    limits = std::make_shared<CallLimits>();
+    limits->timeout = std::chrono::nanoseconds(message.timeout);
+    limits->cpu_time = std::chrono::nanoseconds(message.cpu_time);
+    limits->memory = message.memory;
+    limits->retries = message.retries;
+    limits->backoff = std::chrono::nanoseconds(message.backoff);
+    limits->max_backoff = std::chrono::minutes(1);
+  }
+  Job& job = jobs_[id];
+  for (const TaskItem& item : message.items) {
+    try {
+      // Only what is in the table of functions: a number from outside names nothing else.
+      static_cast<void>(resolve_thunk(function, ThunkKind::task));
+      Bytes call = message.prefix;
+      call.insert(call.end(), item.call.begin(), item.call.end());
+      const std::size_t ticket = next_ticket_++;
+      PoolCore::Task task = pool_->submit(function, call, {}, limits);
+      running_.emplace(ticket, Running{.job = id, .number = item.number, .task = task});
+      pool_->when_ready(task, [completed = completed_, ticket] { completed->push(ticket); });
+    } catch (const std::exception& e) {
+      static_cast<void>(e);
+      add(job, failed(item.number));
+    }
+  }
+}
+
+void Agent::collect(std::size_t ticket) {
+  const auto found = running_.find(ticket);
+  if (found == running_.end()) return;
+  const Running running = std::move(found->second);
+  running_.erase(found);
+  const auto job = jobs_.find(running.job);
+  if (job != jobs_.end()) {
+    try {
+      const std::span<const std::byte> bytes = pool_->result(running.task);
+      if (bytes.size() + kOverhead > engine_.most_bytes()) {
+        throw MessageTooLarge(fmt::format(
+            "a result of {} bytes: {} is the most that comes back from the cluster; write it where "
+            "all nodes can read it, a file or a database, and return its name",
+            bytes.size(), engine_.most_bytes() - kOverhead));
+      }
+      add(job->second, {.number = running.number,
+                        .kind = TaskResult::Kind::value,
+                        .bytes = Bytes(bytes.begin(), bytes.end())});
+    } catch (...) {
+      add(job->second, failed(running.number));
+    }
+    if (job->second.left == 0 && hand_over(job->first, job->second)) jobs_.erase(job);
+  }
+  pool_->release(running.task);
+}
+
+void Agent::add(Job& job, TaskResult result) {
+  job.bytes += result.bytes.size();
+  job.results.push_back(std::move(result));
+  --job.left;
+  in_hand_.fetch_sub(1);
+}
+
+bool Agent::hand_over(std::uint64_t id, Job& job) {
+  while (!job.results.empty()) {
+    ResultMessage message{.client = job.client, .node = setup_.node, .results = {}};
+    std::size_t bytes = 0;
+    std::size_t count = 0;
+    while (count < job.results.size() &&
+           (count == 0 || bytes + job.results[count].bytes.size() < kReplyBytes)) {
+      bytes += job.results[count++].bytes.size();
+    }
+    const auto first = job.results.begin();
+    message.results.assign(first, first + static_cast<std::ptrdiff_t>(count));
+    if (!engine_.reply(job.client, sign(message, setup_.key))) return false;
+    job.results.erase(first, first + static_cast<std::ptrdiff_t>(count));
+  }
+  // SUBTLE: the results first, then the tasks: killed in between, they are run again, not lost.
+  if (job.left == 0 && !job.acknowledged) engine_.done(id);
+  return job.left == 0;
+}
+
+void Agent::look_after(Time now) {
+  if (now >= next_beat_) {
+    next_beat_ = now + setup_.beat;
+    engine_.beat(sign(NodeBeat{.node = setup_.node,
+                               .build = setup_.build,
+                               .slots = stop_.load() ? 0 : setup_.workers,
+                               .in_hand = in_hand_.load()},
+                      setup_.key));
+  }
+  if (now < next_extension_) return;
+  next_extension_ = now + engine_.lease() / 3;
+  for (auto job = jobs_.begin(); job != jobs_.end();) {
+    if (!job->second.acknowledged) engine_.extend(job->first);
+    // Those that the engine did not take before.
+    if (job->second.left == 0 && hand_over(job->first, job->second)) {
+      job = jobs_.erase(job);
+    } else {
+      ++job;
+    }
+  }
+}
+
+}  // namespace brood::detail

@@ -1,0 +1,273 @@
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <ranges>
+#include <span>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <brood/channel/callable.hpp>
+#include <brood/channel/carries_descriptors.hpp>
+#include <brood/channel/codec.hpp>
+#include <brood/channel/local_task.hpp>
+#include <brood/cluster/client.hpp>
+#include <brood/errors.hpp>
+#include <brood/future.hpp>
+#include <brood/outcome.hpp>
+#include <brood/pool/imap.hpp>
+#include <brood/pool/item_context.hpp>
+#include <brood/pool/map_call.hpp>
+#include <brood/pool_options.hpp>
+
+namespace brood::detail {
+
+/// The result of a task far away, as a Future has it.
+template <class R>
+class ClusterResult final : public LocalResult<R>, public ClusterTask {
+ public:
+  explicit ClusterResult(std::shared_ptr<ClusterClient> client) : client_(std::move(client)) {}
+
+  void set_number(std::uint64_t number) { number_ = number; }
+  void finish(std::span<const std::byte> value) override {
+    this->compute_by([&]() -> R {
+      if constexpr (!std::is_void_v<R>) {
+        ByteSource source(value);
+        return decode<R>(source);
+      }
+    });
+  }
+  void fail(std::exception_ptr error) override {
+    this->compute_by([&]() -> R { std::rethrow_exception(error); });
+  }
+
+ private:
+  void cancel_source() override {
+    if (const auto client = client_.lock()) client->forget(number_.load());
+  }
+
+  std::weak_ptr<ClusterClient> client_;
+  std::atomic<std::uint64_t> number_{0};
+};
+
+/// The thunk of a task far away: the callable, which all items of a call share, then the number,
+/// then the arguments.
+template <class F, class Arguments, class R, bool Spread>
+void run_far(ByteSource& call, TaskOutput& output) {
+  F function = decode_callable<F>(call);
+  const auto number = decode<ItemNumber>(call);
+  auto arguments = decode<Arguments>(call);
+  const ItemScope scope = number.item == ItemNumber::kNone
+                              ? ItemScope(nullptr, nullptr, number.seed)
+                              : ItemScope(&number.item, number.seed);
+  const auto compute = [&]() -> R {
+    if constexpr (Spread) {
+      return std::apply(function, std::get<0>(std::move(arguments)));
+    } else {
+      return invoke_stored(function, std::move(arguments));
+    }
+  };
+  if constexpr (std::is_void_v<R>) {
+    compute();
+    output.put_nothing();
+  } else {
+    output.put(static_cast<const R&>(compute()));
+  }
+}
+
+/// The results of a map, as the calls of PoolCalls take them.
+template <class R>
+struct ClusterResults {
+  std::vector<Future<R>> futures;
+  std::function<void(std::size_t, std::size_t)> progress;
+
+  void wait() {
+    std::size_t done = 0;
+    for (Future<R>& future : futures) {
+      future.wait();
+      if (progress) progress(++done, futures.size());
+    }
+  }
+  /// All values; or the first failure, thrown when all have ended.
+  auto values() {
+    wait();
+    if constexpr (std::is_void_v<R>) {
+      for (Future<R>& future : futures) future.get();
+    } else {
+      std::vector<R> values;
+      values.reserve(futures.size());
+      for (Future<R>& future : futures) values.push_back(future.get());
+      return values;
+    }
+  }
+  std::vector<Outcome<R>> outcomes() {
+    wait();
+    std::vector<Outcome<R>> outcomes;
+    outcomes.reserve(futures.size());
+    for (Future<R>& future : futures) outcomes.push_back(outcome_of_future(future));
+    return outcomes;
+  }
+};
+
+/// How a ClusterPool runs calls: see PoolCalls.
+class ClusterCalls {
+ public:
+  /// Throws ArgumentError for options that make no sense far away.
+  ClusterCalls(std::shared_ptr<ClusterClient> client, CallOptions options, bool at_most_once);
+
+  template <bool Spread, class F, class Finish, class... Ranges>
+  auto map(F&& f, Finish finish, Ranges&&... ranges) const {
+    using Function = stored_callable_t<F>;
+    const Function function(std::forward<F>(f));
+    const std::size_t items = std::min({static_cast<std::size_t>(std::ranges::size(ranges))...});
+    return [&]<class... Ts>(std::type_identity<std::tuple<Ts...>>) {
+      using R = typename MapResult<Spread, Function, Ts...>::type;
+      using Arguments = std::tuple<Ts...>;
+      ClusterResults<R> call{.futures = {}, .progress = options_.progress};
+      call.futures.reserve(items);
+      const auto kind = make_kind<Function, Arguments, R, Spread>(function);
+      const std::uint64_t seed = this->seed();
+      auto at = std::tuple(std::ranges::begin(ranges)...);
+      for (std::size_t i = 0; i < items; ++i) {
+        std::apply(
+            [&](auto&... each) {
+              call.futures.push_back(send<R>(kind, ItemNumber{i, seed}, Arguments(Ts(*each)...)));
+              (static_cast<void>(++each), ...);
+            },
+            at);
+      }
+      return finish(call);
+    }(std::type_identity<map_arguments_t<Spread, Function, Ranges...>>{});
+  }
+
+  template <class F, class Array>
+  void for_each(F&&, Array&, std::size_t, std::size_t) const {
+    static_assert(sizeof(Array) == 0,
+                  "for_each changes elements in place, which other machines cannot do: use map and "
+                  "its results");
+  }
+
+  template <class MapF, class ReduceF, class Init, class... Ranges>
+  auto map_reduce(MapF&& f, ReduceF&& reduce, Init&& init, Ranges&... ranges) const {
+    using Result = std::decay_t<Init>;
+    Result result(std::forward<Init>(init));
+    map<false>(
+        std::forward<MapF>(f),
+        [&](auto& call) {
+          for (auto& value : call.values()) {
+            result = static_cast<Result>(std::invoke(reduce, std::move(result), std::move(value)));
+          }
+        },
+        ranges...);
+    return result;
+  }
+
+  template <class F, class... Args>
+  auto submit(F&& f, Args&&... args) const {
+    using Function = stored_callable_t<F>;
+    using Arguments = stored_arguments_t<Function, Args...>;
+    require_callable<Function, Args...>();
+    refuse_descriptors<Function, Args...>();
+    using R = std::remove_cvref_t<decltype(invoke_stored(std::declval<Function&>(),
+                                                         std::declval<Arguments>()))>;
+    const Function function(std::forward<F>(f));
+    return send<R>(make_kind<Function, Arguments, R, false>(function),
+                   ItemNumber{ItemNumber::kNone, seed()}, Arguments(std::forward<Args>(args)...));
+  }
+
+  template <class F, class... Args>
+  class Stream;
+  template <bool InOrder, class F, class... Ranges>
+  auto imap(F&& f, Ranges&&... ranges) const {
+    using ItemStream =
+        Stream<stored_callable_t<F>, std::ranges::range_reference_t<std::views::all_t<Ranges>>...>;
+    const std::size_t workers = workers_now();
+    const std::size_t items = options_.window > 0 ? options_.window : kImapWindow * workers;
+    return ImapView<InOrder, ItemStream, std::views::all_t<Ranges>...>(
+        ItemStream(*this, std::forward<F>(f)),
+        {.items = items, .bytes = options_.window_bytes, .workers = workers},
+        std::views::all(std::forward<Ranges>(ranges))...);
+  }
+
+ private:
+  template <bool Spread, class Function, class... Ranges>
+  struct MapArguments {
+    using type = stored_arguments_t<Function, std::ranges::range_reference_t<Ranges>...>;
+  };
+  template <class Function, class Range>
+  struct MapArguments<true, Function, Range> {
+    using type = std::tuple<spread_arguments_t<Function, std::ranges::range_value_t<Range>>>;
+  };
+  template <bool Spread, class Function, class... Ranges>
+  using map_arguments_t = typename MapArguments<Spread, Function, Ranges...>::type;
+
+  template <class F, class Arguments, class R, bool Spread>
+  std::shared_ptr<const TaskKind> make_kind(const F& function) const {
+    VectorSink sink;
+    encode_callable(sink, function);
+    refuse_handles(sink);
+    auto kind = std::make_shared<TaskKind>(limits_);
+    kind->function = thunk_id<&run_far<F, Arguments, R, Spread>, ThunkKind::task>();
+    kind->prefix = sink.take();
+    return kind;
+  }
+  template <class R, class Arguments>
+  Future<R> send(const std::shared_ptr<const TaskKind>& kind, ItemNumber number,
+                 const Arguments& arguments) const {
+    VectorSink sink;
+    encode(sink, number);
+    encode(sink, arguments);
+    refuse_handles(sink);
+    auto result = std::make_shared<ClusterResult<R>>(client_);
+    result->set_number(client_->submit(kind, sink.take(), result));
+    return FutureAccess::make<R>(std::shared_ptr<LocalResult<R>>(result));
+  }
+  /// Throws ArgumentError if there are any.
+  static void refuse_handles(const ByteSink& sink);
+  [[nodiscard]] std::uint64_t seed() const { return options_.seed ? *options_.seed : fresh_seed(); }
+  [[nodiscard]] std::size_t workers_now() const;
+
+  std::shared_ptr<ClusterClient> client_;
+  CallOptions options_;
+  TaskKind limits_;  // of which the function is not known yet
+};
+
+template <class F, class... Args>
+class ClusterCalls::Stream {
+  using Arguments = stored_arguments_t<F, Args...>;
+
+ public:
+  using Result =
+      std::remove_cvref_t<decltype(invoke_stored(std::declval<F&>(), std::declval<Arguments>()))>;
+
+  template <class G>
+  Stream(const ClusterCalls& calls, G&& f)
+      : calls_(calls),
+        kind_(calls.make_kind<F, Arguments, Result, false>(F(std::forward<G>(f)))),
+        seed_(calls.seed()) {}
+
+  /// `bytes`: how many it takes.
+  Future<Result> submit(std::size_t& bytes, Args... args) {
+    const Arguments arguments(std::forward<Args>(args)...);
+    VectorSink sink;
+    encode(sink, arguments);
+    bytes = sink.written();
+    return calls_.send<Result>(kind_, ItemNumber{item_++, seed_}, arguments);
+  }
+
+ private:
+  ClusterCalls calls_;
+  std::shared_ptr<const TaskKind> kind_;
+  std::uint64_t seed_;
+  std::uint64_t item_ = 0;
+};
+
+}  // namespace brood::detail

@@ -1,0 +1,85 @@
+// What clients and agents of a cluster say to each other, by way of an engine that anybody may be
+// able to write to: so every message is signed with the key of the cluster.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <brood/channel/thunk.hpp>
+#include <brood/pool/call_limits.hpp>
+
+namespace brood::detail {
+
+using Bytes = std::vector<std::byte>;
+
+/// Who submitted a task: 32 hexadecimal digits, by chance.
+using ClientId = std::string;
+
+/// One call: what the function's thunk reads is the message's `prefix`, then `call`.
+struct TaskItem {
+  std::uint64_t number = 0;   // the client's; a result names it
+  std::uint32_t attempt = 1;  // how often the client has sent it
+  Bytes call;
+};
+
+/// Tasks with one function and one set of limits. Their order means nothing.
+struct TaskMessage {
+  static constexpr std::uint32_t kVersion = 1;
+
+  std::uint32_t version = kVersion;
+  ClientId client;
+  std::uint64_t module = 0;  // FunctionId
+  std::uint64_t offset = 0;
+  std::int64_t timeout = 0;  // nanoseconds; 0: none, as all of them
+  std::int64_t cpu_time = 0;
+  std::uint64_t memory = 0;
+  std::uint32_t retries = 0;
+  std::int64_t backoff = 0;
+  /// Acknowledged before they run: a node that is lost with them has run them or has not.
+  bool at_most_once = false;
+  Bytes prefix;
+  std::vector<TaskItem> items;
+};
+
+struct TaskResult {
+  /// `lost`: its nodes were lost, one after the other; nobody tries again.
+  enum class Kind : std::uint8_t { value, error, lost };
+  std::uint64_t number = 0;
+  Kind kind = Kind::value;
+  Bytes bytes;  // value: as the thunk wrote it; error: an encoded ErrorRecord; lost: text
+};
+
+struct ResultMessage {
+  std::uint32_t version = TaskMessage::kVersion;
+  ClientId client;
+  std::string node;
+  std::vector<TaskResult> results;
+};
+
+/// What an agent tells now and then.
+struct NodeBeat {
+  std::string node;           // "host.pid"
+  std::uint64_t build = 0;    // key of its program: see Module
+  std::uint32_t slots = 0;    // workers
+  std::uint32_t in_hand = 0;  // tasks
+};
+
+/// Bytes with the signature behind them.
+Bytes sign(const TaskMessage& message, std::string_view key);
+Bytes sign(const ResultMessage& message, std::string_view key);
+Bytes sign(const NodeBeat& beat, std::string_view key);
+/// Throws AuthenticationError for another key, DecodeError for bytes that are none or of another
+/// version.
+TaskMessage open_task(std::span<const std::byte> bytes, std::string_view key);
+ResultMessage open_result(std::span<const std::byte> bytes, std::string_view key);
+NodeBeat open_beat(std::span<const std::byte> bytes, std::string_view key);
+
+/// The key of this program's build, by which tasks find agents that can run them.
+std::uint64_t own_build();
+
+}  // namespace brood::detail

@@ -1,0 +1,67 @@
+#include <brood/cluster_pool.hpp>
+
+#include <array>
+#include <cstddef>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <brood/cluster/agent_main.hpp>
+#include <brood/cluster/nats_engine.hpp>
+#include <brood/errors.hpp>
+#include <brood/platform/program.hpp>
+#include <brood/platform/random.hpp>
+#include <brood/process/agent_main.hpp>
+
+namespace brood {
+namespace {
+
+// Programs that use a ClusterPool can be agents.
+[[maybe_unused]] const bool kKnown = (detail::set_agent_main(&detail::run_agent), true);
+
+detail::ClientId new_client() {
+  std::array<std::byte, 16> random{};
+  detail::fill_random(random);
+  std::string digits;
+  for (const std::byte byte : random) digits += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return digits;
+}
+
+}  // namespace
+
+ClusterPool::ClusterPool(ClusterOptions options) {
+  if (options.lease < std::chrono::seconds(1)) {
+    throw ArgumentError("lease: a second at least, or nodes that are busy would count as lost");
+  }
+  if (options.key.empty()) {
+    options.key = detail::environment_variable("BROOD_CLUSTER_KEY").value_or("");
+  }
+  const detail::ClientId id = new_client();
+  client_ = std::make_shared<detail::ClusterClient>(
+      detail::nats_client_engine({.url = options.url,
+                                  .name = options.name,
+                                  .credentials = options.credentials,
+                                  .ca_file = options.ca_file,
+                                  .lease = options.lease},
+                                 id, detail::own_build()),
+      detail::ClientSetup{.key = options.key, .patience = options.patience}, id);
+}
+
+ClusterPool::ClusterPool(std::unique_ptr<detail::ClientEngine> engine, detail::ClientSetup setup,
+                         detail::ClientId id)
+    : client_(std::make_shared<detail::ClusterClient>(std::move(engine), std::move(setup),
+                                                      std::move(id))) {}
+
+ClusterCaller ClusterPool::with(CallOptions options) const {
+  return ClusterCaller(detail::ClusterCalls(client_, std::move(options), false));
+}
+
+ClusterCaller ClusterPool::at_most_once() const {
+  return ClusterCaller(detail::ClusterCalls(client_, {}, true));
+}
+
+std::vector<ClusterNode> ClusterPool::nodes() const { return client_->nodes(); }
+
+ClusterCounts ClusterPool::counts() const { return client_->counts(); }
+
+}  // namespace brood

@@ -1,0 +1,110 @@
+// Layer: cluster
+// The pool whose workers are on other machines.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <brood/cluster/cluster_calls.hpp>
+#include <brood/pool/pool_calls.hpp>
+#include <brood/pool_options.hpp>
+
+namespace brood {
+
+struct ClusterOptions {
+  /// Of the NATS server, or several of one cluster with commas between them: its JetStream must be
+  /// on. "nats://host:4222", "tls://...".
+  std::string url = "nats://127.0.0.1:4222";
+  /// The secret that this program and its agents share: who has it may run this program's functions
+  /// on the agents. The environment's BROOD_CLUSTER_KEY if not given.
+  std::string key = {};
+  /// Programs with different names on one server do not see each other.
+  std::string name = "brood";
+  /// A file with the server's credentials (JWT and seed); empty: none are needed.
+  std::string credentials = {};
+  /// Certificates of who may have signed the server's; empty: the system's.
+  std::string ca_file = {};
+  /// How long tasks wait for an agent that can run them, before they fail with NoAgents.
+  std::chrono::nanoseconds patience = std::chrono::seconds(10);
+  /// How long a node that is not heard of keeps its tasks. Not less than a second.
+  std::chrono::nanoseconds lease = std::chrono::seconds(15);
+};
+
+/// How a cluster's pool is doing: ClusterPool::counts(). A plain value.
+using ClusterCounts = detail::ClusterCounts;
+
+/// An agent that was heard of lately.
+using ClusterNode = detail::ClusterClient::Node;
+
+class ClusterCaller;
+
+/// A pool whose workers are on other machines, with the calls of every pool: see PoolCalls.
+///
+///     brood::ClusterPool pool({.url = "nats://head:4222"});
+///     const auto results = pool.map(simulate, inputs);
+///
+/// The nodes run this very program, started there as `./app --brood-agent nats://head:4222`, by
+/// hand or by whatever starts programs: see agents in the guide. Each has a pool of its own, so a
+/// task that crashes or hangs costs itself alone there, as it does in a Pool.
+///
+/// What holds: every task has one result, as long as this process lives. A task may run more than
+/// once: when its node is lost, or the server with what it had; side effects should bear that, or
+/// say `at_most_once`. Nothing is promised about the order in which tasks run. Arguments and
+/// results are bytes: a handle to shared memory among them is refused with ArgumentError.
+///
+/// At once: any threads of the process that made it; it has two threads, and NATS some, so
+///   StartMethod::fork is refused while it lives.
+/// Bytes: private memory here, the server's store, and the agents' shared memory.
+/// Death: of a node, its tasks go to others when its lease has ended, and after four nodes the task
+///   fails with TaskLost; of the server, all wait until it is back; if it has lost what it had,
+///   tasks are sent again; of this process, its tasks are run, and their results dropped by the
+///   server after an hour.
+/// Across fork: not there.
+/// Errors: of the constructor ArgumentError, EngineError when the server cannot be reached or has
+/// no
+///   JetStream; of calls what the tasks throw, NoAgents, TaskLost, ArgumentError for what is too
+///   large or does not make sense far away.
+class ClusterPool : public PoolCalls<ClusterPool> {
+ public:
+  explicit ClusterPool(ClusterOptions options = {});
+  /// The same over an engine of the caller's, for tests.
+  ClusterPool(std::unique_ptr<detail::ClientEngine> engine, detail::ClientSetup setup,
+              detail::ClientId id);
+
+  /// The same calls with limits: timeout, cpu_time, memory, retries (of crashes) and backoff, which
+  /// the agents see to; window for imap; seed. Others throw ArgumentError.
+  [[nodiscard]] ClusterCaller with(CallOptions options) const;
+  /// The same calls for tasks that shall not run twice: one that was lost fails with TaskLost.
+  [[nodiscard]] ClusterCaller at_most_once() const;
+
+  [[nodiscard]] std::vector<ClusterNode> nodes() const;
+  [[nodiscard]] ClusterCounts counts() const;
+
+ private:
+  friend PoolCalls<ClusterPool>;
+  [[nodiscard]] detail::ClusterCalls how() const {
+    return detail::ClusterCalls(client_, {}, false);
+  }
+
+  std::shared_ptr<detail::ClusterClient> client_;
+};
+
+/// What ClusterPool::with() returns: the calls of a pool with options. Refers to the pool, and
+/// keeps it going.
+class ClusterCaller : public PoolCalls<ClusterCaller> {
+ public:
+  explicit ClusterCaller(detail::ClusterCalls calls) : calls_(std::move(calls)) {}
+
+ private:
+  friend PoolCalls<ClusterCaller>;
+  [[nodiscard]] const detail::ClusterCalls& how() const { return calls_; }
+
+  detail::ClusterCalls calls_;
+};
+
+}  // namespace brood

@@ -1,0 +1,231 @@
+// Pools over a real server and agents that are processes: this very program, started as an agent.
+#include <gtest/gtest.h>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <brood/bind.hpp>
+#include <brood/cluster_pool.hpp>
+
+#include "cluster/nats_server.hpp"
+#include "support/eventually.hpp"
+#include "support/program.hpp"
+#include "support/sanitizers.hpp"
+
+namespace brood::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// This program as an agent.
+class AgentProcess {
+ public:
+  explicit AgentProcess(const std::string& url, const std::string& program = "cluster_tests",
+                        const std::string& key = "secret")
+      : program_(program, {.arguments = {"--brood-agent", url}, .prepare = [key] {
+                             ::setenv("BROOD_CLUSTER_KEY", key.c_str(), 1);
+                             ::setenv("BROOD_CLUSTER_LEASE", "1", 1);
+                             ::setenv("BROOD_AGENT_WORKERS", "1", 1);
+                             return true;
+                           }}) {}
+  [[nodiscard]] int pid() const { return program_.pid(); }
+  Program& program() { return program_; }
+
+ private:
+  Program program_;
+};
+
+class ClusterNats : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!NatsServer::there()) GTEST_SKIP() << "nats-server is not installed";
+    if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer does not know libnats' locks";
+    server_.emplace();
+  }
+  void start_agents(int count) {
+    for (int i = 0; i < count; ++i) {
+      agents_.push_back(std::make_unique<AgentProcess>(server_->url()));
+    }
+  }
+  [[nodiscard]] ClusterPool pool(std::chrono::nanoseconds patience = 20s) const {
+    return ClusterPool({.url = server_->url(), .key = "secret", .patience = patience, .lease = 1s});
+  }
+  /// Waits until all agents have been heard of.
+  void await(const ClusterPool& pool, std::size_t agents) const {
+    EXPECT_TRUE(eventually([&] { return pool.nodes().size() == agents; }))
+        << pool.nodes().size() << " agents; " << server_->log();
+  }
+
+  std::optional<NatsServer> server_;
+  std::vector<std::unique_ptr<AgentProcess>> agents_;
+};
+
+std::vector<int> numbers(int count) {
+  std::vector<int> all;
+  for (int i = 0; i < count; ++i) all.push_back(i);
+  return all;
+}
+int slow_square(int n) {
+  ::usleep(3000);
+  return n * n;
+}
+std::vector<int> squares(int count) {
+  std::vector<int> all;
+  for (int i = 0; i < count; ++i) all.push_back(i * i);
+  return all;
+}
+
+TEST_F(ClusterNats, ThreeAgentsComputeAMap) {
+  start_agents(3);
+  const ClusterPool pool = this->pool();
+  await(pool, 3);
+  const auto where = pool.map(
+      [](int n) {
+        ::usleep(2000);
+        return std::pair(n * n, ::getppid());
+      },
+      numbers(200));
+  std::vector<int> results;
+  for (const auto& [square, node] : where) results.push_back(square);
+  EXPECT_EQ(results, squares(200));
+  const auto outcomes = pool.with({.timeout = 300ms})
+                            .try_map(
+                                [](int n) {
+                                  if (n == 1) throw std::out_of_range("one");
+                                  if (n == 2) ::raise(SIGKILL);
+                                  if (n == 3) ::pause();
+                                  return n;
+                                },
+                                numbers(6));
+  EXPECT_THROW(static_cast<void>(outcomes[1].value()), std::out_of_range);
+  EXPECT_THROW(static_cast<void>(outcomes[2].value()), WorkerCrashed);
+  EXPECT_THROW(static_cast<void>(outcomes[3].value()), TaskTimeout);
+  EXPECT_EQ(outcomes[5].value(), 5);
+  EXPECT_EQ(
+      pool.apply([](const std::string& text) { return text + "!"; }, std::string(500'000, 'x'))
+          .size(),
+      500'001U);
+}
+
+TEST_F(ClusterNats, TheTasksOfAKilledAgentAreRunByOthers) {
+  start_agents(3);
+  const ClusterPool pool = this->pool();
+  await(pool, 3);
+  std::thread killer([&] {
+    std::this_thread::sleep_for(100ms);
+    ::kill(agents_[0]->pid(), SIGKILL);
+  });
+  EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
+  killer.join();
+  EXPECT_TRUE(agents_[0]->program().all_gone()) << "its pool ends with it";
+}
+
+TEST_F(ClusterNats, AStoppedAgentIsAsGoodAsLostAndComesBack) {
+  start_agents(2);
+  const ClusterPool pool = this->pool();
+  await(pool, 2);
+  std::thread stopper([&] {
+    std::this_thread::sleep_for(100ms);
+    ::kill(agents_[0]->pid(), SIGSTOP);
+  });
+  EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
+  stopper.join();
+  ::kill(agents_[0]->pid(), SIGCONT);
+  EXPECT_EQ(pool.map(slow_square, numbers(50)), squares(50));
+}
+
+TEST_F(ClusterNats, AServerThatIsKilledAndBackIsWaitedFor) {
+  start_agents(2);
+  const ClusterPool pool = this->pool();
+  await(pool, 2);
+  std::thread killer([&] {
+    std::this_thread::sleep_for(100ms);
+    server_->kill();
+    std::this_thread::sleep_for(300ms);
+    server_->restart();
+  });
+  EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
+  killer.join();
+}
+
+TEST_F(ClusterNats, AServerWithoutWhatItHadCostsTimeOnly) {
+  start_agents(2);
+  const ClusterPool pool = this->pool();
+  await(pool, 2);
+  std::thread killer([&] {
+    std::this_thread::sleep_for(100ms);
+    server_->kill();
+    server_->wipe_store();
+    server_->restart();
+  });
+  EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
+  killer.join();
+  EXPECT_EQ(pool.map(slow_square, numbers(20)), squares(20));
+}
+
+TEST_F(ClusterNats, AnAgentThatIsToEndFinishesWhatItHas) {
+  start_agents(2);
+  const ClusterPool pool = this->pool();
+  await(pool, 2);
+  std::thread ender([&] {
+    std::this_thread::sleep_for(100ms);
+    ::kill(agents_[0]->pid(), SIGTERM);
+  });
+  EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
+  ender.join();
+  EXPECT_EQ(agents_[0]->program().wait(), 0) << agents_[0]->program().describe();
+  EXPECT_TRUE(agents_[0]->program().all_gone());
+}
+
+TEST_F(ClusterNats, AProgramAndItsAgents) {
+  const AgentProcess one(server_->url(), "cluster_app");
+  const AgentProcess two(server_->url(), "cluster_app");
+  Program app("cluster_app", {.arguments = {server_->url()}, .prepare = [] {
+                                ::setenv("BROOD_CLUSTER_KEY", "secret", 1);
+                                return true;
+                              }});
+  EXPECT_EQ(app.wait(), 0) << app.describe();
+  EXPECT_EQ(app.out(), "14.392727\n15.085874\n15.491339\n15.779021\n");
+}
+
+TEST_F(ClusterNats, AnotherBuildIsNoHelp) {
+  agents_.push_back(std::make_unique<AgentProcess>(server_->url(), "cluster_other_build"));
+  const ClusterPool pool = this->pool(3s);
+  await(pool, 1);
+  EXPECT_FALSE(pool.nodes().at(0).can_run);
+  Future<int> task = pool.submit(slow_square, 1);
+  EXPECT_THROW(task.get(20s), NoAgents);
+}
+
+TEST_F(ClusterNats, WhatIsWrongWithTheServerIsSaid) {
+  const auto said = [](const ClusterOptions& options) -> std::string {
+    try {
+      const ClusterPool pool(options);
+    } catch (const EngineError& e) {
+      return e.what();
+    }
+    return "nothing";
+  };
+  EXPECT_NE(said({.url = "nats://127.0.0.1:1"}).find("is a nats-server running"),
+            std::string::npos);
+  const NatsServer plain(std::vector<std::string>{});
+  EXPECT_NE(said({.url = plain.url()}).find("has no JetStream"), std::string::npos)
+      << said({.url = plain.url()});
+  const NatsServer closed({"-js", "--user", "u", "--pass", "p"});
+  EXPECT_NE(said({.url = closed.url()}).find("other credentials"), std::string::npos)
+      << said({.url = closed.url()});
+  EXPECT_EQ(said({.url = "nats://u:p@" + closed.address()}), "nothing");
+  EXPECT_THROW(ClusterPool({.url = server_->url(), .name = "a b"}), ArgumentError);
+  EXPECT_THROW(ClusterPool({.url = server_->url(), .lease = 1ms}), ArgumentError);
+}
+
+}  // namespace
+}  // namespace brood::testing

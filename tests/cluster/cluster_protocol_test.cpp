@@ -1,0 +1,373 @@
+// Clients and agents over a server that loses things: every task has one result, whatever is lost.
+#include <gtest/gtest.h>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <brood/bind.hpp>
+#include <brood/cluster/agent.hpp>
+#include <brood/cluster_pool.hpp>
+#include <brood/register_exception.hpp>
+#include <brood/value.hpp>
+
+#include "cluster/fake_engine.hpp"
+#include "support/eventually.hpp"
+#include "support/temp_dir.hpp"
+
+namespace brood::testing {
+
+struct Refused : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+}  // namespace brood::testing
+
+using brood::testing::Refused;
+BROOD_REGISTER_EXCEPTION(Refused);
+
+namespace brood::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// An agent with a pool of its own, in this process, until it is destroyed or killed.
+class TestAgent {
+ public:
+  TestAgent(FakeServer& server, std::string name, std::string key = "secret",
+            std::uint64_t build = detail::own_build(), std::uint32_t workers = 1)
+      : engine_(server.agent(build)),
+        agent_(
+            *engine_,
+            std::make_shared<detail::PoolCore>(detail::PoolSetup{.workers = workers,
+                                                                 .max_workers = workers,
+                                                                 .method = StartMethod::forkserver,
+                                                                 .name = name}),
+            {.key = std::move(key),
+             .node = name,
+             .build = build,
+             .workers = workers,
+             .beat = 20ms}),
+        thread_([this] { agent_.run(20s); }) {}
+  TestAgent(const TestAgent&) = delete;
+  TestAgent& operator=(const TestAgent&) = delete;
+  ~TestAgent() {
+    agent_.stop();
+    thread_.join();
+  }
+
+ private:
+  std::unique_ptr<detail::AgentEngine> engine_;
+  detail::Agent agent_;
+  std::thread thread_;
+};
+
+ClusterPool client_of(FakeServer& server, std::string key = "secret",
+                      std::chrono::nanoseconds patience = 10s) {
+  static int clients = 0;
+  const std::string id = "client" + std::to_string(++clients);
+  return ClusterPool(server.client(id),
+                     {.key = std::move(key), .patience = patience, .silence = 1s, .audit = 60ms},
+                     id);
+}
+
+std::vector<int> numbers(int count) {
+  std::vector<int> all;
+  for (int i = 0; i < count; ++i) all.push_back(i);
+  return all;
+}
+int square(int n) { return n * n; }
+std::vector<int> squares(int count) {
+  std::vector<int> all;
+  for (int i = 0; i < count; ++i) all.push_back(i * i);
+  return all;
+}
+template <class F>
+std::string thrown(F&& f) {
+  try {
+    f();
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(ClusterProtocol, EveryCallOfAPoolWorks) {
+  FakeServer server;
+  const TestAgent one(server, "one");
+  const TestAgent two(server, "two");
+  const ClusterPool pool = client_of(server);
+  EXPECT_EQ(pool.map(square, numbers(500)), squares(500));
+  EXPECT_EQ(pool.apply([](int a, const std::string& b) { return b + std::to_string(a); }, 7, "n"),
+            "n7");
+  EXPECT_EQ(pool.starmap([](int a, int b) { return a - b; },
+                         std::vector<std::pair<int, int>>{{5, 3}, {1, 4}}),
+            (std::vector{2, -3}));
+  EXPECT_EQ(pool.map_reduce(square, std::plus<>(), 0, numbers(10)), 285);
+  std::vector<int> results;
+  for (const int n : pool.imap(square, numbers(50))) results.push_back(n);
+  EXPECT_EQ(results, squares(50));
+  results.clear();
+  for (const int n : pool.imap_unordered(square, numbers(50))) results.push_back(n);
+  std::ranges::sort(results);
+  EXPECT_EQ(results, squares(50));
+  EXPECT_EQ(pool.map(brood::bind([](int by, int n) { return by * n; }, 3), numbers(4)),
+            (std::vector{0, 3, 6, 9}));
+  pool.map([](int) {}, numbers(3));
+  std::size_t done = 0;
+  pool.with({.progress = [&](std::size_t now, std::size_t) { done = now; }})
+      .map(square, numbers(20));
+  EXPECT_EQ(done, 20U);
+  EXPECT_EQ(pool.nodes().size(), 2U);
+  EXPECT_EQ(pool.counts().resent, 0U);
+}
+
+TEST(ClusterProtocol, FailuresAreTheItemsOwn) {
+  FakeServer server;
+  const TestAgent agent(server, "agent", "secret", detail::own_build(), 2);
+  const ClusterPool pool = client_of(server);
+  const auto outcomes = pool.with({.timeout = 300ms})
+                            .try_map(
+                                [](int n) {
+                                  if (n == 3) throw Refused("three");
+                                  if (n == 5) ::raise(SIGKILL);
+                                  if (n == 7) ::pause();
+                                  return n;
+                                },
+                                numbers(10));
+  for (int n = 0; n < 10; ++n) {
+    const auto& outcome = outcomes[static_cast<std::size_t>(n)];
+    if (n == 3) {
+      EXPECT_THROW(static_cast<void>(outcome.value()), Refused);
+    } else if (n == 5) {
+      EXPECT_THROW(static_cast<void>(outcome.value()), WorkerCrashed);
+    } else if (n == 7) {
+      EXPECT_THROW(static_cast<void>(outcome.value()), TaskTimeout);
+    } else {
+      EXPECT_EQ(outcome.value(), n);
+    }
+  }
+  try {
+    pool.apply([] { throw Refused("from far away"); });
+    FAIL() << "nothing was thrown";
+  } catch (const Refused& e) {
+    const RemoteTrace* const trace = remote_trace(e);
+    ASSERT_NE(trace, nullptr);
+    EXPECT_NE(trace->failure().process.find("agent-"), std::string::npos)
+        << trace->failure().process;
+  }
+}
+
+TEST(ClusterProtocol, WhateverIsLostEveryTaskHasOneResult) {
+  for (unsigned seed = 1; seed <= 3; ++seed) {
+    SCOPED_TRACE(seed);
+    FakeServer server({.seed = seed,
+                       .lose_task = 0.1,
+                       .double_task = 0.2,
+                       .lose_result = 0.1,
+                       .double_result = 0.2,
+                       .delay_result = 0.3,
+                       .refuse = 0.2,
+                       .most_messages = 5});
+    const TestAgent one(server, "one");
+    const TestAgent two(server, "two");
+    const ClusterPool pool = client_of(server);
+    EXPECT_EQ(pool.map(square, numbers(200)), squares(200));
+    EXPECT_EQ(pool.apply(square, 9), 81);
+  }
+}
+
+TEST(ClusterProtocol, AServerThatLosesAllCostsTimeOnly) {
+  FakeServer server;
+  const TestAgent one(server, "one");
+  const TestAgent two(server, "two");
+  const ClusterPool pool = client_of(server);
+  std::atomic<bool> done{false};
+  std::thread trouble([&] {
+    for (int i = 0; i < 3 && !done.load(); ++i) {
+      std::this_thread::sleep_for(60ms);
+      server.lose_everything();
+      server.go_away(true);
+      std::this_thread::sleep_for(60ms);
+      server.go_away(false);
+    }
+  });
+  const auto slow = [](int n) {
+    ::usleep(1000);
+    return n * n;
+  };
+  EXPECT_EQ(pool.map(slow, numbers(300)), squares(300));
+  done.store(true);
+  trouble.join();
+  EXPECT_GT(pool.counts().resent, 0U);
+}
+
+TEST(ClusterProtocol, TasksOfALostAgentGoToAnother) {
+  FakeServer server({.lease = 200ms});
+  const TempDir dir;
+  const std::string go = dir.file("go");
+  const ClusterPool pool = client_of(server);
+  // An agent that takes messages and is never heard of again.
+  const auto dead = server.agent(detail::own_build());
+  Future<int> task = pool.submit(square, 12);
+  const auto taken = dead->fetch(detail::Deadline::after(10s));
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->times, 1U);
+  const TestAgent alive(server, "alive");
+  EXPECT_EQ(task.get(10s), 144);
+}
+
+TEST(ClusterProtocol, ATaskThatCostsItsNodesIsGivenUp) {
+  FakeServer server({.lease = 20ms});
+  const ClusterPool pool = client_of(server);
+  const auto dying = server.agent(detail::own_build());
+  Future<int> poison = pool.submit(square, 1);
+  for (std::uint32_t times = 1; times <= 4; ++times) {
+    const auto taken = dying->fetch(detail::Deadline::after(10s));
+    ASSERT_TRUE(taken);
+    EXPECT_EQ(taken->times, times);
+  }
+  const TestAgent alive(server, "alive");
+  EXPECT_NE(thrown([&] { poison.get(10s); }).find("4 times"), std::string::npos);
+  EXPECT_EQ(pool.apply(square, 2), 4);
+}
+
+TEST(ClusterProtocol, AtMostOnceIsNeverTwice) {
+  const TempDir dir;
+  for (unsigned seed = 1; seed <= 3; ++seed) {
+    SCOPED_TRACE(seed);
+    FakeServer server({.seed = seed, .lose_task = 0.3, .lose_result = 0.3});
+    const TestAgent agent(server, "agent");
+    const ClusterPool pool = client_of(server);
+    const std::string runs = dir.file("runs" + std::to_string(seed));
+    const auto mark = brood::bind(
+        [](const std::string& file, int n) {
+          std::ofstream(file + "." + std::to_string(n), std::ios::app) << '.' << std::flush;
+          return n;
+        },
+        runs);
+    const auto outcomes = pool.at_most_once().try_map(mark, numbers(30));
+    int lost = 0;
+    for (int n = 0; n < 30; ++n) {
+      const auto& outcome = outcomes[static_cast<std::size_t>(n)];
+      const std::size_t ran = read_file(runs + "." + std::to_string(n)).size();
+      EXPECT_LE(ran, 1U);
+      if (outcome.has_value()) {
+        EXPECT_EQ(ran, 1U);
+      } else {
+        ++lost;
+        EXPECT_THROW(static_cast<void>(outcome.value()), TaskLost);
+      }
+    }
+    EXPECT_EQ(pool.counts().resent, 0U);
+    EXPECT_LT(lost, 30);
+  }
+}
+
+TEST(ClusterProtocol, WithoutAnAgentOfThisBuildThatIsSaid) {
+  FakeServer server;
+  {
+    const ClusterPool pool = client_of(server, "secret", 300ms);
+    Future<int> task = pool.submit(square, 1);
+    EXPECT_THROW(task.get(10s), NoAgents);
+  }
+  const TestAgent other(server, "other", "secret", detail::own_build() + 1);
+  const ClusterPool pool = client_of(server, "secret", 500ms);
+  ASSERT_TRUE(eventually([&] { return pool.nodes().size() == 1; }));
+  EXPECT_FALSE(pool.nodes()[0].can_run);
+  Future<int> task = pool.submit(square, 1);
+  EXPECT_NE(thrown([&] { task.get(10s); }).find("other builds"), std::string::npos);
+}
+
+TEST(ClusterProtocol, AnotherKeyIsAStrangers) {
+  FakeServer server;
+  const TestAgent stranger(server, "stranger", "another");
+  {
+    const ClusterPool pool = client_of(server, "secret", 500ms);
+    Future<int> task = pool.submit(square, 1);
+    EXPECT_THROW(task.get(10s), NoAgents);
+    EXPECT_GT(pool.counts().refused, 0U);
+  }
+  // Its messages have been put aside by then; those who know the key are served.
+  const TestAgent friendly(server, "friendly");
+  const ClusterPool pool = client_of(server);
+  EXPECT_EQ(pool.map(square, numbers(20)), squares(20));
+}
+
+TEST(ClusterProtocol, WhatMakesNoSenseFarAwayIsRefused) {
+  FakeServer server({.most_bytes = 100'000});
+  const TestAgent agent(server, "agent");
+  const ClusterPool pool = client_of(server);
+  const Value<int> shared(1);
+  EXPECT_NE(thrown([&] {
+              pool.apply([](const Value<int>& v) { return v.get(); }, shared);
+            }).find("shared memory"),
+            std::string::npos);
+  EXPECT_NE(thrown([&] {
+              pool.apply([](const std::string& s) { return s.size(); }, std::string(200'000, 'x'));
+            }).find("95904"),
+            std::string::npos)
+      << "the limit is named";
+  EXPECT_THROW(
+      pool.apply([](int n) { return std::string(static_cast<std::size_t>(n), 'x'); }, 200'000),
+      MessageTooLarge);
+  EXPECT_THROW(static_cast<void>(pool.with({.priority = 1})), ArgumentError);
+  EXPECT_THROW(static_cast<void>(pool.with({.deadline = 1s})), ArgumentError);
+  EXPECT_EQ(pool.apply(square, 5), 25);
+}
+
+TEST(ClusterProtocol, AFullServerHoldsThingsUpAndNoMore) {
+  FakeServer server({.most_messages = 1});
+  const TestAgent agent(server, "agent");
+  const ClusterPool pool = client_of(server);
+  std::vector<Future<int>> tasks;
+  for (int i = 0; i < 200; ++i) tasks.push_back(pool.submit(square, i));
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(tasks[static_cast<std::size_t>(i)].get(20s), i * i);
+}
+
+TEST(ClusterProtocol, CancelledTasksAreNotWaitedFor) {
+  FakeServer server;
+  {
+    const ClusterPool pool = client_of(server);
+    Future<int> task = pool.submit(square, 1);
+    EXPECT_TRUE(task.cancel());
+    EXPECT_THROW(task.get(), TaskCancelled);
+    Future<int> left = pool.submit(square, 2);
+    Future<int> then = std::move(left).then([](int n) { return n + 1; });
+    const TestAgent agent(server, "agent");
+    EXPECT_EQ(then.get(10s), 5);
+  }
+  Future<int> orphan;
+  {
+    const ClusterPool pool = client_of(server);
+    orphan = pool.submit(square, 3);
+  }
+  EXPECT_THROW(orphan.get(10s), TaskCancelled);
+}
+
+TEST(ClusterMessages, OnlyWhatWasSignedIsRead) {
+  detail::TaskMessage message{.client = "c", .module = 1, .offset = 2, .prefix = {}, .items = {}};
+  message.items.push_back({.number = 7, .attempt = 1, .call = detail::Bytes(10)});
+  const detail::Bytes bytes = detail::sign(message, "key");
+  EXPECT_EQ(detail::open_task(bytes, "key").items[0].number, 7U);
+  EXPECT_THROW(detail::open_task(bytes, "other"), AuthenticationError);
+  EXPECT_THROW(detail::open_result(bytes, "key"), AuthenticationError) << "another kind of message";
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    detail::Bytes changed = bytes;
+    changed[i] ^= std::byte{1};
+    EXPECT_THROW(detail::open_task(changed, "key"), AuthenticationError) << i;
+    EXPECT_THROW(detail::open_task(std::span(bytes).first(i), "key"), Error) << i;
+  }
+}
+
+}  // namespace
+}  // namespace brood::testing
