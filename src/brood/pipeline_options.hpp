@@ -52,6 +52,11 @@ struct ThreadStage {
   /// How often an item is computed again after an exception that `retry_if` calls worth it.
   unsigned retries = 0;
   RetryIf retry_if = {};
+  /// How long its thread waits before that; doubled each time, up to max_backoff, and shortened by
+  /// chance, as in CallOptions. There is no time limit: what runs on a thread cannot be stopped.
+  std::chrono::nanoseconds backoff{0};
+  std::chrono::nanoseconds max_backoff = std::chrono::minutes(1);
+  double jitter = 0.5;
 };
 
 /// What one stage has done in a run. A plain value.

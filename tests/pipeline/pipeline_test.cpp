@@ -686,6 +686,29 @@ TEST_P(PipelineTest, CtrlCEndsTheFamily) {
 }
 
 // Without processes: also for ThreadSanitizer.
+TEST(PipelineThreadsTest, ThreadsPauseBetweenAttempts) {
+  std::atomic<int> attempts{0};
+  const auto third_time = [&](int n) {
+    if (++attempts < 3) throw Odd("not yet");
+    return n;
+  };
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<int> results = pipeline()
+                                       .source(std::vector{7})
+                                       .parallel(third_time, {.threads = 1,
+                                                              .retries = 2,
+                                                              .retry_if = brood::retry_on<Odd>(),
+                                                              .backoff = 20ms,
+                                                              .jitter = 0})
+                                       .collect({.workers = 1});
+  EXPECT_EQ(results, std::vector{7});
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 60ms);  // 20 and 40
+  EXPECT_THROW(
+      static_cast<void>(
+          pipeline().source(std::vector{7}).parallel(third_time, {.threads = 1, .backoff = -1ms})),
+      brood::ArgumentError);
+}
+
 TEST(PipelineThreadsTest, ThreadsAlone) {
   std::atomic<int> most{0};
   std::atomic<int> now{0};

@@ -24,7 +24,6 @@ constexpr std::size_t kReplyBytes = std::size_t{256} << 10U;
 constexpr std::size_t kOverhead = 4096;  // of a reply, at most
 
 TaskResult failed(std::uint64_t number) {
-  VectorSink nothing;
   TaskResult result{.number = number, .kind = TaskResult::Kind::error, .bytes = {}};
   encode_error(result.bytes, record_exception(std::current_exception()));
   return result;
@@ -223,10 +222,10 @@ void Agent::look_after(Time now) {
                                .in_hand = in_hand_.load()},
                       setup_.key));
   }
-  if (now < next_extension_) return;
-  next_extension_ = now + engine_.lease() / 3;
+  const bool extend = now >= next_extension_;
+  if (extend) next_extension_ = now + engine_.lease() / 3;
   for (auto job = jobs_.begin(); job != jobs_.end();) {
-    if (!job->second.acknowledged) engine_.extend(job->first);
+    if (extend && !job->second.acknowledged) engine_.extend(job->first);
     // Those that the engine did not take before.
     if (job->second.left == 0 && hand_over(job->first, job->second)) {
       job = jobs_.erase(job);

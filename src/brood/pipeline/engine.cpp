@@ -497,6 +497,10 @@ std::shared_ptr<StageSpec> thread_spec(const ThreadStage& options, bool can_repe
   spec->thread_count = options.threads;
   spec->retries = options.retries;
   spec->retry_if = options.retry_if;
+  spec->limits = limits_of({.retries = options.retries,
+                            .backoff = options.backoff,
+                            .max_backoff = options.max_backoff,
+                            .jitter = options.jitter});
   return spec;
 }
 

@@ -1,9 +1,13 @@
 #include <brood/pipeline/thread_node.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <iterator>
+#include <random>
+#include <thread>
 #include <utility>
 
+#include <brood/pool/call_limits.hpp>
 #include <brood/pool/item_context.hpp>
 
 namespace brood::detail {
@@ -50,6 +54,17 @@ class ThreadNode::Batch final : public ThreadJob, public std::enable_shared_from
       if (attempt >= spec.retries || !again(item.failure)) return;
       ++retries_;
       item.failure = nullptr;
+      pause(attempt + 1);
+    }
+  }
+  /// Before another attempt, unless the run ends.
+  void pause(unsigned attempt) const {
+    constexpr auto kLook = std::chrono::milliseconds(20);
+    thread_local std::minstd_rand random{std::random_device()()};
+    const double chance = std::uniform_real_distribution<double>(0, 1)(random);
+    const Deadline end = Deadline::after(shared_->spec->limits->pause(attempt, chance));
+    while (!end.passed() && !shared_->ended.load(std::memory_order_relaxed)) {
+      std::this_thread::sleep_until(end.sooner(Deadline::after(kLook)).when());
     }
   }
   [[nodiscard]] bool again(const std::exception_ptr& failure) const noexcept {
