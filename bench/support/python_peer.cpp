@@ -65,6 +65,32 @@ def run_joblib_large(pool, n):
             best = min(best or taken, taken)
     return best
 
+def run_has_dask(pool, n):
+    try:
+        import distributed
+        return 1
+    except ImportError:
+        return 2
+
+def with_dask(run):
+    import logging
+    from distributed import Client, LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,
+                      silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
+        client.submit(same, -1).result()
+        start = time.perf_counter()
+        run(client)
+        return time.perf_counter() - start
+
+def run_dask_round_trip(pool, n):
+    def run(client):
+        for i in range(n):
+            assert client.submit(same, i, pure=False).result() == i
+    return with_dask(run)
+
+def run_dask_map(pool, n):
+    return with_dask(lambda client: client.gather(client.map(same, range(n), pure=False)))
+
 def run_process(pool, n):
     for _ in range(n):
         process = multiprocessing.Process(target=nothing)

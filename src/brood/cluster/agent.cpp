@@ -17,6 +17,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kFetch = 500ms;  // between two looks at whether it is to end
 constexpr auto kTick = 100ms;   // between two looks at leases and beats
+constexpr auto kIdle = 500ms;   // the same with nothing in hand
 constexpr auto kFull = 5ms;     // before a full agent looks for room again
 /// Tasks in hand for each worker: one that runs, and some, so that it need not wait for the next.
 constexpr std::uint32_t kAhead = 4;
@@ -63,7 +64,8 @@ void Agent::run(std::chrono::nanoseconds grace) {
   Deadline end = Deadline::never();
   for (;;) {
     look_after(Deadline::Clock::now());
-    if (const auto ticket = completed_->pop(Deadline::after(kTick))) {
+    const bool nothing = jobs_.empty() && !stop_.load();
+    if (const auto ticket = completed_->pop(Deadline::after(nothing ? kIdle : kTick))) {
       if (*ticket == kArrival) {
         std::optional<AgentEngine::Delivery> delivery;
         {
