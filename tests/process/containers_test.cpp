@@ -66,7 +66,7 @@ class Containers : public ::testing::Test {
 
 // --- Dict ----------------------------------------------------------------------------------------
 
-// _TestContainers.test_dict, test_dict_isinstance; TestSyncManagerTypes.test_dict
+// _TestContainers.test_dict, test_dict_isinstance, test_dict_iter; TestSyncManagerTypes.test_dict
 TEST_F(Containers, ADictDoesWhatPythonsDoes) {
   Dict<std::string, int> dict{{"a", 1}, {"b", 2}};
   EXPECT_EQ(dict.size(), 2U);
