@@ -2,11 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <future>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -49,6 +52,12 @@ class ClusterNats : public ::testing::Test {
     if (!NatsServer::there()) GTEST_SKIP() << "nats-server is not installed";
     if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer does not know libnats' locks";
     server_.emplace();
+  }
+  void TearDown() override {
+    if (!HasFailure() || !server_) return;
+    for (const auto& agent : agents_) std::cerr << agent->program().describe() << '\n';
+    const std::string log = server_->log();
+    std::cerr << log.substr(log.size() > 4000 ? log.size() - 4000 : 0) << '\n';
   }
   void start_agents(int count) {
     for (int i = 0; i < count; ++i) {
@@ -96,7 +105,7 @@ TEST_F(ClusterNats, ThreeAgentsComputeAMap) {
   std::vector<int> results;
   for (const auto& [square, node] : where) results.push_back(square);
   EXPECT_EQ(results, squares(200));
-  const auto outcomes = pool.with({.timeout = 300ms})
+  const auto outcomes = pool.with({.timeout = kAddressSanitizer ? 3000ms : 1000ms})
                             .try_map(
                                 [](int n) {
                                   if (n == 1) throw std::out_of_range("one");
@@ -119,7 +128,7 @@ TEST_F(ClusterNats, TheTasksOfAKilledAgentAreRunByOthers) {
   start_agents(3);
   const ClusterPool pool = this->pool();
   await(pool, 3);
-  std::thread killer([&] {
+  std::jthread killer([&] {
     std::this_thread::sleep_for(100ms);
     ::kill(agents_[0]->pid(), SIGKILL);
   });
@@ -132,7 +141,7 @@ TEST_F(ClusterNats, AStoppedAgentIsAsGoodAsLostAndComesBack) {
   start_agents(2);
   const ClusterPool pool = this->pool();
   await(pool, 2);
-  std::thread stopper([&] {
+  std::jthread stopper([&] {
     std::this_thread::sleep_for(100ms);
     ::kill(agents_[0]->pid(), SIGSTOP);
   });
@@ -146,28 +155,26 @@ TEST_F(ClusterNats, AServerThatIsKilledAndBackIsWaitedFor) {
   start_agents(2);
   const ClusterPool pool = this->pool();
   await(pool, 2);
-  std::thread killer([&] {
-    std::this_thread::sleep_for(100ms);
-    server_->kill();
-    std::this_thread::sleep_for(300ms);
-    server_->restart();
-  });
-  EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
-  killer.join();
+  auto results =
+      std::async(std::launch::async, [&] { return pool.map(slow_square, numbers(300)); });
+  std::this_thread::sleep_for(100ms);
+  server_->kill();
+  std::this_thread::sleep_for(300ms);
+  server_->restart();
+  EXPECT_EQ(results.get(), squares(300));
 }
 
 TEST_F(ClusterNats, AServerWithoutWhatItHadCostsTimeOnly) {
   start_agents(2);
   const ClusterPool pool = this->pool();
   await(pool, 2);
-  std::thread killer([&] {
-    std::this_thread::sleep_for(100ms);
-    server_->kill();
-    server_->wipe_store();
-    server_->restart();
-  });
-  EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
-  killer.join();
+  auto results =
+      std::async(std::launch::async, [&] { return pool.map(slow_square, numbers(300)); });
+  std::this_thread::sleep_for(100ms);
+  server_->kill();
+  server_->wipe_store();
+  server_->restart();
+  EXPECT_EQ(results.get(), squares(300));
   EXPECT_EQ(pool.map(slow_square, numbers(20)), squares(20));
 }
 
@@ -175,7 +182,7 @@ TEST_F(ClusterNats, AnAgentThatIsToEndFinishesWhatItHas) {
   start_agents(2);
   const ClusterPool pool = this->pool();
   await(pool, 2);
-  std::thread ender([&] {
+  std::jthread ender([&] {
     std::this_thread::sleep_for(100ms);
     ::kill(agents_[0]->pid(), SIGTERM);
   });

@@ -22,6 +22,7 @@
 
 #include "cluster/fake_engine.hpp"
 #include "support/eventually.hpp"
+#include "support/sanitizers.hpp"
 #include "support/temp_dir.hpp"
 
 namespace brood::testing {
@@ -135,7 +136,7 @@ TEST(ClusterProtocol, FailuresAreTheItemsOwn) {
   FakeServer server;
   const TestAgent agent(server, "agent", "secret", detail::own_build(), 2);
   const ClusterPool pool = client_of(server);
-  const auto outcomes = pool.with({.timeout = 300ms})
+  const auto outcomes = pool.with({.timeout = kAddressSanitizer ? 3000ms : 1000ms})
                             .try_map(
                                 [](int n) {
                                   if (n == 3) throw Refused("three");
@@ -192,7 +193,7 @@ TEST(ClusterProtocol, AServerThatLosesAllCostsTimeOnly) {
   const TestAgent two(server, "two");
   const ClusterPool pool = client_of(server);
   std::atomic<bool> done{false};
-  std::thread trouble([&] {
+  std::jthread trouble([&] {
     for (int i = 0; i < 3 && !done.load(); ++i) {
       std::this_thread::sleep_for(60ms);
       server.lose_everything();

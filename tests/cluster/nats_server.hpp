@@ -1,13 +1,13 @@
 // A nats-server of the test's own.
 #pragma once
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -17,6 +17,7 @@
 
 namespace brood::testing {
 
+/// To be started and restarted by the main thread: it is killed when the thread that did ends.
 class NatsServer {
  public:
   static bool there() {
@@ -25,21 +26,22 @@ class NatsServer {
   }
 
   explicit NatsServer(std::vector<std::string> more = {"-js"}) : more_(std::move(more)) {
-    start("-1");
-    const std::string ports = dir_.file("nats-server_" + std::to_string(pid_) + ".ports");
-    if (!eventually([&] { return read_file(ports).find("nats://") != std::string::npos; })) {
-      throw std::runtime_error("nats-server did not say its port: " + read_file(dir_.file("log")));
+    // Below the ports that connections get: a client that tries again and again to connect to a
+    // port of those may meet itself there, and then no server can have it back.
+    constexpr unsigned kFirst = 20'000;
+    constexpr unsigned kPorts = 12'000;
+    std::random_device random;
+    for (int turn = 0; turn != 20; ++turn) {
+      port_ = std::to_string(kFirst + random() % kPorts);
+      if (start()) return;
     }
-    const std::string text = read_file(ports);
-    const std::size_t begin = text.find("nats://");
-    url_ = text.substr(begin, text.find('"', begin) - begin);
-    port_ = url_.substr(url_.rfind(':') + 1);
+    throw std::runtime_error("nats-server does not start: " + log());
   }
   NatsServer(const NatsServer&) = delete;
   NatsServer& operator=(const NatsServer&) = delete;
   ~NatsServer() { kill(); }
 
-  [[nodiscard]] const std::string& url() const { return url_; }
+  [[nodiscard]] std::string url() const { return "nats://" + address(); }
   [[nodiscard]] std::string address() const { return "127.0.0.1:" + port_; }
   void kill() {
     if (pid_ <= 0) return;
@@ -48,22 +50,18 @@ class NatsServer {
     pid_ = 0;
   }
   /// At the same address.
-  void restart() { start(port_); }
+  void restart() {
+    if (!start()) throw std::runtime_error("nats-server does not start again: " + log());
+  }
   void wipe_store() { std::filesystem::remove_all(dir_.file("store")); }
   [[nodiscard]] std::string log() const { return read_file(dir_.file("log")); }
 
  private:
-  void start(const std::string& port) {
-    std::vector<std::string> arguments{"nats-server",
-                                       "-a",
-                                       "127.0.0.1",
-                                       "-p",
-                                       port,
-                                       "--ports_file_dir",
-                                       dir_.path(),
-                                       "-sd",
-                                       dir_.file("store"),
-                                       "-l",
+  /// False when it has ended, instead of being ready.
+  bool start() {
+    std::filesystem::remove(dir_.file("log"));
+    std::vector<std::string> arguments{"nats-server",   "-a",  "127.0.0.1",        "-p",
+                                       port_,           "-sd", dir_.file("store"), "-l",
                                        dir_.file("log")};
     arguments.insert(arguments.end(), more_.begin(), more_.end());
     std::vector<char*> argv;
@@ -77,12 +75,18 @@ class NatsServer {
       ::execv("/usr/sbin/nats-server", argv.data());
       ::_exit(127);
     }
+    bool ended = false;
+    static_cast<void>(eventually([&] {
+      ended = ::waitpid(pid_, nullptr, WNOHANG) == pid_;
+      return ended || log().find("Server is ready") != std::string::npos;
+    }));
+    if (ended) pid_ = 0;
+    return !ended;
   }
 
   TempDir dir_;
   std::vector<std::string> more_;
   int pid_ = 0;
-  std::string url_;
   std::string port_;
 };
 
