@@ -1,6 +1,7 @@
 // A server of tasks in this process that loses, doubles and delays what it has, by seed.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -123,12 +124,11 @@ class FakeServer::Client final : public detail::ClientEngine {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }
-  std::optional<std::uint64_t> outstanding(std::uint64_t build) override {
+  bool empty(std::uint64_t build) override {
     const std::scoped_lock lock(server_.mutex_);
-    if (server_.away_) return std::nullopt;
-    std::uint64_t count = 0;
-    for (const Task& task : server_.tasks_) count += task.build == build ? 1 : 0;
-    return count;
+    return !server_.away_ && server_.results_[id_].empty() &&
+           std::ranges::none_of(server_.tasks_,
+                                [&](const Task& task) { return task.build == build; });
   }
   std::vector<Bytes> beats() override {
     const std::scoped_lock lock(server_.mutex_);

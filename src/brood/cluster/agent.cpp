@@ -65,19 +65,7 @@ void Agent::run(std::chrono::nanoseconds grace) {
   for (;;) {
     look_after(Deadline::Clock::now());
     const bool nothing = jobs_.empty() && !stop_.load();
-    if (const auto ticket = completed_->pop(Deadline::after(nothing ? kIdle : kTick))) {
-      if (*ticket == kArrival) {
-        std::optional<AgentEngine::Delivery> delivery;
-        {
-          const std::scoped_lock lock(mutex_);
-          delivery = std::move(arrived_.front());
-          arrived_.pop_front();
-        }
-        take_on(*std::move(delivery));
-      } else {
-        collect(*ticket);
-      }
-    }
+    do_next(Deadline::after(nothing ? kIdle : kTick));
     if (!stop_.load()) continue;
     if (end.is_never()) end = Deadline::after(grace);
     const bool idle = jobs_.empty() && in_hand_.load() == 0;
@@ -93,6 +81,22 @@ void Agent::run(std::chrono::nanoseconds grace) {
     if (!job.acknowledged) engine_.give_back(id);
   }
   for (auto& [ticket, running] : running_) pool_->cancel(running.task);
+}
+
+void Agent::do_next(Deadline deadline) {
+  const std::optional<std::size_t> ticket = completed_->pop(deadline);
+  if (!ticket) return;
+  if (*ticket != kArrival) {
+    collect(*ticket);
+    return;
+  }
+  AgentEngine::Delivery delivery;
+  {
+    const std::scoped_lock lock(mutex_);
+    delivery = std::move(arrived_.front());
+    arrived_.pop_front();
+  }
+  take_on(std::move(delivery));
 }
 
 void Agent::take_on(AgentEngine::Delivery delivery) {

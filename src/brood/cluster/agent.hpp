@@ -70,6 +70,8 @@ class Agent {
   static constexpr std::size_t kArrival = ~std::size_t{0};
 
   void run_fetcher();
+  /// What comes first: a delivery, or a task that has ended.
+  void do_next(Deadline deadline);
   void take_on(AgentEngine::Delivery delivery);
   void start(std::uint64_t id, const TaskMessage& message);
   void collect(std::size_t ticket);

@@ -1,6 +1,7 @@
 #include <brood/cluster/client.hpp>
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include <fmt/format.h>
@@ -129,11 +130,11 @@ std::vector<std::uint64_t> ClusterClient::take_next() {
 
 void ClusterClient::put_back(const std::vector<std::uint64_t>& numbers) {
   const Lock lock(mutex_);
-  for (auto number = numbers.rbegin(); number != numbers.rend(); ++number) {
-    const auto found = entries_.find(*number);
+  for (const std::uint64_t number : numbers | std::views::reverse) {
+    const auto found = entries_.find(number);
     if (found == entries_.end()) continue;
     if (std::exchange(found->second.sent, false)) --in_flight_;
-    queue_.push_front(*number);
+    queue_.push_front(number);
   }
 }
 
@@ -218,7 +219,7 @@ void ClusterClient::look_for_losses(Time now) {
   {
     const Lock lock(mutex_);
     if (in_flight_ == 0) {
-      empty_since_.reset();
+      empty_ = false;
       return;
     }
     received = received_;
@@ -226,31 +227,30 @@ void ClusterClient::look_for_losses(Time now) {
   if (received != empty_received_) {
     // Something goes on: the engine need not be asked.
     empty_received_ = received;
-    empty_since_.reset();
+    empty_ = false;
     return;
   }
-  const auto outstanding = engine_->outstanding(build_);
-  if (!outstanding || *outstanding != 0) {
-    empty_since_.reset();
+  if (!engine_->empty(build_)) {
+    empty_ = false;
     return;
   }
-  if (!empty_since_) {
+  if (!std::exchange(empty_, true)) {
     empty_since_ = now;
     return;
   }
-  if (now - *empty_since_ < setup_.audit) return;
+  if (now - empty_since_ < setup_.audit) return;
   std::vector<std::uint64_t> lost;
   std::vector<std::uint64_t> given_up;
   {
     const Lock lock(mutex_);
     if (received != received_) return;
     for (auto& [number, entry] : entries_) {
-      if (!entry.sent || entry.sent_at > *empty_since_) continue;
+      if (!entry.sent || entry.sent_at > empty_since_) continue;
       (entry.kind->at_most_once ? given_up : lost).push_back(number);
     }
     counts_.resent += lost.size();
   }
-  empty_since_.reset();
+  empty_ = false;
   put_back(lost);
   fail_all(given_up, std::make_exception_ptr(TaskLost(
                          "the task, which was to run at most once, was lost with its node or on "
@@ -363,6 +363,7 @@ void ClusterClient::fail_all(const std::vector<std::uint64_t>& numbers,
 std::vector<ClusterClient::Node> ClusterClient::nodes() {
   const Lock lock(mutex_);
   std::vector<Node> nodes;
+  nodes.reserve(heard_.size());
   for (const auto& [name, heard] : heard_) {
     nodes.push_back({.name = name,
                      .slots = heard.beat.slots,

@@ -136,8 +136,9 @@ class ClusterClient {
   const ClientSetup setup_;
   const ClientId id_;
   const std::uint64_t build_;
-  std::uint64_t next_message_ = 0;  // the sender's, as are the next three
-  std::optional<Time> empty_since_;
+  std::uint64_t next_message_ = 0;  // the sender's, as are the next four
+  bool empty_ = false;              // the engine has nothing,
+  Time empty_since_{};              // and had nothing since then
   std::uint64_t empty_received_ = 0;
   Time no_agents_since_;
   std::atomic<std::uint32_t> kick_{0};  // the sender sleeps on it

@@ -34,7 +34,7 @@ namespace brood::detail {
 template <class R>
 class ClusterResult final : public LocalResult<R>, public ClusterTask {
  public:
-  explicit ClusterResult(std::shared_ptr<ClusterClient> client) : client_(std::move(client)) {}
+  explicit ClusterResult(const std::shared_ptr<ClusterClient>& client) : client_(client) {}
 
   void set_number(std::uint64_t number) { number_ = number; }
   void finish(std::span<const std::byte> value) override {

@@ -29,9 +29,9 @@ class ClientEngine {
                     std::span<const std::byte> message) = 0;
   /// A message of results for this client; nullopt at the deadline.
   virtual std::optional<Bytes> receive(Deadline deadline) = 0;
-  /// Messages that the engine has for agents of this build, handed out ones included; nullopt: it
-  /// cannot say.
-  virtual std::optional<std::uint64_t> outstanding(std::uint64_t build) = 0;
+  /// It has nothing for agents of this build, handed out messages included, and no results for this
+  /// client. False if it cannot say.
+  virtual bool empty(std::uint64_t build) = 0;
   /// Beats since the last call.
   virtual std::vector<Bytes> beats() = 0;
   /// The largest message that it takes.

@@ -67,6 +67,7 @@ Connection connect(const NatsSetup& setup) {
     begin = end + 1;
   }
   std::vector<const char*> pointers;
+  pointers.reserve(urls.size());
   for (const std::string& url : urls) pointers.push_back(url.c_str());
   const auto set = [&](natsStatus result) {
     if (status == NATS_OK) status = result;
@@ -202,7 +203,7 @@ class NatsClient final : public ClientEngine, private Nats {
         }
         natsMsgList_Destroy(&list);
       } else if (status != NATS_TIMEOUT) {
-        std::this_thread::sleep_for(50ms);  // away, or it has lost the consumer: outstanding() sees
+        std::this_thread::sleep_for(50ms);  // away, or it has lost the consumer: empty() sees
       }
     }
     if (received_.empty()) return std::nullopt;
@@ -210,15 +211,16 @@ class NatsClient final : public ClientEngine, private Nats {
     received_.pop_front();
     return first;
   }
-  std::optional<std::uint64_t> outstanding(std::uint64_t /*build*/) override {
-    const std::optional<std::uint64_t> tasks = held_for(tasks_stream_, consumer_);
-    const std::optional<std::uint64_t> results = held_for(results_stream_, results_consumer_);
-    if (!tasks || !results) {
+  bool empty(std::uint64_t /*build*/) override {
+    bool known = true;
+    // A result that has not been fetched is not lost.
+    const std::uint64_t held = held_for(tasks_stream_, consumer_, known) +
+                               held_for(results_stream_, results_consumer_, known);
+    if (!known) {
       jsErrCode error{};
       ensure(error);
-      return std::nullopt;
     }
-    return *tasks + *results;  // a result that has not been fetched is not lost
+    return known && held == 0;
   }
   std::vector<Bytes> beats() override {
     std::vector<Bytes> all;
@@ -232,11 +234,12 @@ class NatsClient final : public ClientEngine, private Nats {
   [[nodiscard]] std::size_t most_bytes() const override { return Nats::most_bytes(); }
 
  private:
-  std::optional<std::uint64_t> held_for(const std::string& stream, const std::string& consumer) {
+  std::uint64_t held_for(const std::string& stream, const std::string& consumer, bool& known) {
     jsConsumerInfo* found = nullptr;
     if (js_GetConsumerInfo(&found, js_.get(), stream.c_str(), consumer.c_str(), nullptr, nullptr) !=
         NATS_OK) {
-      return std::nullopt;
+      known = false;
+      return 0;
     }
     const ConsumerInfo info(found);
     return info->NumPending + static_cast<std::uint64_t>(info->NumAckPending);

@@ -1,11 +1,11 @@
 #include <brood/platform/stop_signals.hpp>
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 
 #include <brood/errors.hpp>
 
