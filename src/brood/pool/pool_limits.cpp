@@ -141,34 +141,36 @@ void PoolCore::look_at_running(Time now) {
       member.seen.job = 0;
       continue;
     }
-    const std::optional<std::uint32_t> item = job->owner.begun(slot);
+    const std::optional<std::uint32_t> begun = job->owner.begun(slot);
+    const std::uint32_t item = begun.value_or(0);
     const CallLimits* limits =
-        item && !is_final(job->owner.board().state(*item)) ? job->limits_of(*item) : nullptr;
+        begun && !is_final(job->owner.board().state(item)) ? job->limits_of(item) : nullptr;
     if (limits == nullptr || !limits->timed()) {
       member.seen.job = 0;
       continue;
     }
     Seen& seen = member.seen;
-    if (seen.job != word || seen.item != *item) {
-      seen = {.job = word, .item = *item, .since = now, .cpu = std::nullopt};
+    if (seen.job != word || seen.item != item) {
+      seen = {.job = word, .item = item, .since = now, .cpu = std::nullopt};
       if (limits->cpu_time > nanoseconds::zero()) seen.cpu = member.process->cpu_time();
       continue;
     }
     if (limits->timeout > nanoseconds::zero() && now - seen.since >= limits->timeout) {
-      stop_item(slot, *job, *item,
+      stop_item(slot, *job, item,
                 timed_out(fmt::format("{} was computed for {}, longer than its limit of {}; its "
                                       "worker {} was replaced",
-                                      name_of(*job, *item), in_seconds(now - seen.since),
+                                      name_of(*job, item), in_seconds(now - seen.since),
                                       in_seconds(limits->timeout), member.process->name())));
     } else if (limits->cpu_time > nanoseconds::zero() && seen.cpu) {
       const std::optional<nanoseconds> used = member.process->cpu_time();
-      if (used && *used - *seen.cpu >= limits->cpu_time) {
-        stop_item(slot, *job, *item,
-                  timed_out(fmt::format("{} used {} of CPU time, more than its limit of {}; its "
-                                        "worker {} was replaced",
-                                        name_of(*job, *item), in_seconds(*used - *seen.cpu),
-                                        in_seconds(limits->cpu_time), member.process->name())));
-      }
+      if (!used) continue;
+      const nanoseconds spent = *used - seen.cpu.value_or(*used);
+      if (spent < limits->cpu_time) continue;
+      stop_item(slot, *job, item,
+                timed_out(fmt::format("{} used {} of CPU time, more than its limit of {}; its "
+                                      "worker {} was replaced",
+                                      name_of(*job, item), in_seconds(spent),
+                                      in_seconds(limits->cpu_time), member.process->name())));
     }
   }
   nanoseconds shortest = nanoseconds::max();
