@@ -74,8 +74,11 @@ set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA "${PROJECT_SOURCE_DIR}/cmake/debi
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libbrood-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
-    "libfmt-dev (>= 9), libcereal-dev (>= 1.3), libboost1.81-dev, libssl-dev (>= 3), libspdlog-dev, "
-    "libseccomp-dev (>= 2.5), pkg-config")
+    "libfmt-dev (>= 9), libcereal-dev (>= 1.3), libboost1.81-dev, libssl-dev (>= 3), libspdlog-dev")
+string(APPEND CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS ", libseccomp-dev (>= 2.5), pkg-config")
+if(BROOD_WITH_CLUSTER)
+  set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SUGGESTS "libnats-dev (>= 3.4), nats-server")
+endif()
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME brood-tools)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION utils)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SHLIBDEPS ON)
