@@ -194,7 +194,6 @@ void Agent::collect(std::size_t ticket) {
 }
 
 void Agent::add(Job& job, TaskResult result) {
-  job.bytes += result.bytes.size();
   job.results.push_back(std::move(result));
   --job.left;
   in_hand_.fetch_sub(1);

@@ -60,7 +60,6 @@ class Agent {
     std::size_t left = 0;  // tasks without a result
     bool acknowledged = false;
     std::vector<TaskResult> results = {};
-    std::size_t bytes = 0;  // of the results
   };
   struct Running {
     std::uint64_t job;

@@ -82,10 +82,16 @@ std::uint64_t ClusterClient::submit(const std::shared_ptr<const TaskKind>& kind,
 
 void ClusterClient::forget(std::uint64_t number) noexcept {
   const Lock lock(mutex_);
+  static_cast<void>(take_out(number));
+}
+
+std::shared_ptr<ClusterTask> ClusterClient::take_out(std::uint64_t number) noexcept {
   const auto found = entries_.find(number);
-  if (found == entries_.end()) return;
+  if (found == entries_.end()) return nullptr;
+  std::shared_ptr<ClusterTask> task = std::move(found->second.task);
   if (found->second.sent) --in_flight_;
   entries_.erase(found);  // from the queue it goes when its turn comes
+  return task;
 }
 
 std::uint32_t ClusterClient::slots() const {
@@ -308,14 +314,11 @@ void ClusterClient::accept(const ResultMessage& message) {
     std::shared_ptr<ClusterTask> task;
     {
       const Lock lock(mutex_);
-      const auto found = entries_.find(result.number);
-      if (found == entries_.end()) {
+      task = take_out(result.number);
+      if (!task) {
         ++counts_.duplicates;  // or forgotten
         continue;
       }
-      task = std::move(found->second.task);
-      if (found->second.sent) --in_flight_;
-      entries_.erase(found);
       ++finished_;
       room = room || !queue_.empty();
     }
@@ -350,13 +353,9 @@ void ClusterClient::fail_all(const std::vector<std::uint64_t>& numbers,
     std::shared_ptr<ClusterTask> task;
     {
       const Lock lock(mutex_);
-      const auto found = entries_.find(number);
-      if (found == entries_.end()) continue;
-      task = std::move(found->second.task);
-      if (found->second.sent) --in_flight_;
-      entries_.erase(found);
+      task = take_out(number);
     }
-    task->fail(error);
+    if (task) task->fail(error);
   }
 }
 

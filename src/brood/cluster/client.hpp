@@ -129,6 +129,8 @@ class ClusterClient {
   [[nodiscard]] bool idle();
   void accept(const ResultMessage& message);
   [[nodiscard]] std::uint32_t slots() const;
+  /// Out of the table; null if it is not there. With the mutex held.
+  std::shared_ptr<ClusterTask> take_out(std::uint64_t number) noexcept;
   void fail_all(const std::vector<std::uint64_t>& numbers, const std::exception_ptr& error);
   void wake() noexcept;
 

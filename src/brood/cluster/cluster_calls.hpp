@@ -221,10 +221,12 @@ class ClusterCalls {
   }
   template <class R, class Arguments>
   Future<R> send(const std::shared_ptr<const TaskKind>& kind, ItemNumber number,
-                 const Arguments& arguments) const {
+                 const Arguments& arguments, std::size_t* argument_bytes = nullptr) const {
     VectorSink sink;
     encode(sink, number);
+    const std::size_t before = sink.written();
     encode(sink, arguments);
+    if (argument_bytes != nullptr) *argument_bytes = sink.written() - before;
     refuse_handles(sink);
     auto result = std::make_shared<ClusterResult<R>>(client_);
     result->set_number(client_->submit(kind, sink.take(), result));
@@ -256,11 +258,8 @@ class ClusterCalls::Stream {
 
   /// `bytes`: how many it takes.
   Future<Result> submit(std::size_t& bytes, Args... args) {
-    const Arguments arguments(std::forward<Args>(args)...);
-    VectorSink sink;
-    encode(sink, arguments);
-    bytes = sink.written();
-    return calls_.send<Result>(kind_, ItemNumber{item_++, seed_}, arguments);
+    return calls_.send<Result>(kind_, ItemNumber{item_++, seed_},
+                               Arguments(std::forward<Args>(args)...), &bytes);
   }
 
  private:
