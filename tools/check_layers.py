@@ -28,6 +28,7 @@ THIRD_PARTY = {  # each is the affair of one layer
 }
 # Who uses the library need not have these: they are in no header.
 SOURCES_ONLY = re.compile(r"^(openssl|spdlog|nats)/|^seccomp\.h$")
+PRIVATE = "_private.hpp"  # a header for sources only, which is not installed
 
 SYSTEM_CALL = r"\bsyscall\s*\(|\b(?:FUTEX|SYS)_[A-Za-z_]+\b|\btimespec\b"
 # A call into the C library by its full name; of that, moving bytes about is not Linux.
@@ -144,7 +145,9 @@ def check_outside_includes(source, layer, report):
         for owner, headers in THIRD_PARTY.items():
             if headers.match(target) and layer != owner:
                 report.add(source.name, line, f"<{target}> is for {owner} alone")
-        if SOURCES_ONLY.match(target) and source.is_header:
+        if not source.is_header or source.name.endswith(PRIVATE):
+            continue
+        if SOURCES_ONLY.match(target) or target.endswith(PRIVATE):
             report.add(source.name, line, f"<{target}> must not be in a header")
 
 

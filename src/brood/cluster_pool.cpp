@@ -30,20 +30,12 @@ detail::ClientId new_client() {
 }  // namespace
 
 ClusterPool::ClusterPool(ClusterOptions options) {
-  if (options.lease < std::chrono::seconds(1)) {
-    throw ArgumentError("lease: a second at least, or nodes that are busy would count as lost");
-  }
   if (options.key.empty()) {
     options.key = detail::environment_variable("BROOD_CLUSTER_KEY").value_or("");
   }
   const detail::ClientId id = new_client();
   client_ = std::make_shared<detail::ClusterClient>(
-      detail::nats_client_engine({.url = options.url,
-                                  .name = options.name,
-                                  .credentials = options.credentials,
-                                  .ca_file = options.ca_file,
-                                  .lease = options.lease},
-                                 id, detail::own_build()),
+      detail::nats_client_engine(detail::nats_setup(options), id, detail::own_build()),
       detail::ClientSetup{.key = options.key, .patience = options.patience}, id);
 }
 

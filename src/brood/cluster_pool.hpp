@@ -11,29 +11,11 @@
 #include <vector>
 
 #include <brood/cluster/cluster_calls.hpp>
+#include <brood/cluster_options.hpp>
 #include <brood/pool/pool_calls.hpp>
 #include <brood/pool_options.hpp>
 
 namespace brood {
-
-struct ClusterOptions {
-  /// Of the NATS server, or several of one cluster with commas between them: its JetStream must be
-  /// on. "nats://host:4222", "tls://...".
-  std::string url = "nats://127.0.0.1:4222";
-  /// The secret that this program and its agents share: who has it may run this program's functions
-  /// on the agents. The environment's BROOD_CLUSTER_KEY if not given.
-  std::string key = {};
-  /// Programs with different names on one server do not see each other.
-  std::string name = "brood";
-  /// A file with the server's credentials (JWT and seed); empty: none are needed.
-  std::string credentials = {};
-  /// Certificates of who may have signed the server's; empty: the system's.
-  std::string ca_file = {};
-  /// How long tasks wait for an agent that can run them, before they fail with NoAgents.
-  std::chrono::nanoseconds patience = std::chrono::seconds(10);
-  /// How long a node that is not heard of keeps its tasks. Not less than a second.
-  std::chrono::nanoseconds lease = std::chrono::seconds(15);
-};
 
 /// How a cluster's pool is doing: ClusterPool::counts(). A plain value.
 using ClusterCounts = detail::ClusterCounts;

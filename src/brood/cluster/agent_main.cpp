@@ -47,11 +47,12 @@ void work(const std::string& url) {
   const std::uint32_t workers =
       number("BROOD_AGENT_WORKERS", static_cast<std::uint32_t>(cpu_count()));
   constexpr std::uint32_t kLease = 15;
-  const NatsSetup nats{.url = url,
-                       .name = variable("BROOD_CLUSTER_NAME", "brood"),
-                       .credentials = variable("BROOD_CLUSTER_CREDENTIALS"),
-                       .ca_file = variable("BROOD_CLUSTER_CA"),
-                       .lease = std::chrono::seconds(number("BROOD_CLUSTER_LEASE", kLease))};
+  const NatsSetup nats =
+      nats_setup({.url = url,
+                  .name = variable("BROOD_CLUSTER_NAME", "brood"),
+                  .credentials = variable("BROOD_CLUSTER_CREDENTIALS"),
+                  .ca_file = variable("BROOD_CLUSTER_CA"),
+                  .lease = std::chrono::seconds(number("BROOD_CLUSTER_LEASE", kLease))});
   // Before the threads of the engine.
   const auto pool = std::make_shared<PoolCore>(PoolSetup{.workers = workers,
                                                          .max_workers = workers,

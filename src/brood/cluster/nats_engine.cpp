@@ -1,9 +1,6 @@
 #include <brood/cluster/nats_engine.hpp>
 
-#include <nats/nats.h>
-
 #include <algorithm>
-#include <atomic>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -12,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include <brood/cluster/nats_private.hpp>
 #include <brood/errors.hpp>
 
 namespace brood::detail {
@@ -19,135 +17,29 @@ namespace {
 
 using namespace std::chrono_literals;
 
-template <auto Free>
-struct Freed {
-  template <class T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using Options = std::unique_ptr<natsOptions, Freed<natsOptions_Destroy>>;
-using Connection = std::unique_ptr<natsConnection, Freed<natsConnection_Destroy>>;
-using JetStream = std::unique_ptr<jsCtx, Freed<jsCtx_Destroy>>;
-using Subscription = std::unique_ptr<natsSubscription, Freed<natsSubscription_Destroy>>;
-using NatsMessage = std::unique_ptr<natsMsg, Freed<natsMsg_Destroy>>;
-using ConsumerInfo = std::unique_ptr<jsConsumerInfo, Freed<jsConsumerInfo_Destroy>>;
-using MetaData = std::unique_ptr<jsMsgMetaData, Freed<jsMsgMetaData_Destroy>>;
-
-/// What goes between a client and the server when all is well, answered within:
-constexpr std::int64_t kAnswer = 2000;                       // milliseconds
 constexpr std::int64_t kMostMessages = 100'000;              // of tasks
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 30U;  // of either stream
 constexpr auto kUnfetched = 1h;                              // results that nobody fetched
 constexpr std::int64_t kNano = 1'000'000'000;
 constexpr int kBatch = 16;
 
-std::int64_t milliseconds_of(Deadline deadline) {
-  const auto left =
-      std::chrono::ceil<std::chrono::milliseconds>(deadline.when() - Deadline::Clock::now());
-  return std::clamp<std::int64_t>(left.count(), 1, 60'000);
-}
-
-[[noreturn]] void fail(const char* what, const NatsSetup& setup, natsStatus status) {
-  std::string hint;
-  if (status == NATS_NO_SERVER) hint = "; is a nats-server running there?";
-  if (status == NATS_CONNECTION_AUTH_FAILED) hint = "; it wants other credentials";
-  throw EngineError(fmt::format("{} {}: {}{}", what, setup.url, natsStatus_GetText(status), hint));
-}
-
-Connection connect(const NatsSetup& setup) {
-  natsOptions* made = nullptr;
-  natsStatus status = natsOptions_Create(&made);
-  const Options options(made);
-  if (status != NATS_OK) fail("prepare for", setup, status);
-  std::vector<std::string> urls;
-  for (std::size_t begin = 0; begin <= setup.url.size();) {
-    const std::size_t end = std::min(setup.url.find(',', begin), setup.url.size());
-    if (end > begin) urls.push_back(setup.url.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  std::vector<const char*> pointers;
-  pointers.reserve(urls.size());
-  for (const std::string& url : urls) pointers.push_back(url.c_str());
-  const auto set = [&](natsStatus result) {
-    if (status == NATS_OK) status = result;
-  };
-  set(natsOptions_SetServers(made, pointers.data(), static_cast<int>(pointers.size())));
-  set(natsOptions_SetTimeout(made, kAnswer));
-  set(natsOptions_SetMaxReconnect(made, -1));  // for ever
-  set(natsOptions_SetReconnectWait(made, 100));
-  set(natsOptions_SetPingInterval(made, 1000));
-  set(natsOptions_SetMaxPingsOut(made, 2));
-  set(natsOptions_SetSendAsap(made, true));  // a task does not wait for company
-  if (!setup.credentials.empty()) {
-    set(natsOptions_SetUserCredentialsFromFiles(made, setup.credentials.c_str(), nullptr));
-  }
-  if (!setup.ca_file.empty()) {
-    set(natsOptions_SetSecure(made, true));
-    set(natsOptions_LoadCATrustedCertificates(made, setup.ca_file.c_str()));
-  }
-  natsConnection* connection = nullptr;
-  set(natsConnection_Connect(&connection, made));
-  if (status != NATS_OK) fail("connect to", setup, status);
-  return Connection(connection);
-}
-
 /// What both sides have: the connection, and what things are called.
-class Nats {
+class TaskEngine {
  public:
-  Nats(NatsSetup setup, std::uint64_t build)
-      : setup_(std::move(setup)),
-        connection_(connect(setup_)),
-        tasks_stream_(setup_.name + "_tasks"),
-        results_stream_(setup_.name + "_results"),
+  TaskEngine(const NatsSetup& setup, std::uint64_t build)
+      : nats_(setup),
+        tasks_stream_(setup.name + "_tasks"),
+        results_stream_(setup.name + "_results"),
         consumer_(fmt::format("build_{:016x}", build)),
-        tasks_subject_(fmt::format("{}.task.{:016x}", setup_.name, build)),
-        beats_subject_(setup_.name + ".beat") {
-    if (setup_.name.empty() || setup_.name.find_first_of(" .*>\t\r\n/\\") != std::string::npos) {
-      throw ArgumentError(fmt::format(
-          "'{}' as the name of a cluster: letters, digits, - and _ are possible", setup_.name));
-    }
-    jsOptions options;
-    jsOptions_Init(&options);
-    options.Wait = kAnswer;
-    jsCtx* made = nullptr;
-    const natsStatus status = natsConnection_JetStream(&made, connection_.get(), &options);
-    if (status != NATS_OK) fail("use the JetStream of", setup_, status);
-    js_.reset(made);
-  }
+        tasks_subject_(fmt::format("{}.task.{:016x}", setup.name, build)),
+        beats_subject_(setup.name + ".beat") {}
 
   [[nodiscard]] std::string results_subject(const ClientId& client) const {
-    return fmt::format("{}.result.{}", setup_.name, client);
-  }
-  [[nodiscard]] std::size_t most_bytes() const {
-    constexpr std::int64_t kLeast = 65536;
-    return static_cast<std::size_t>(
-        std::max(natsConnection_GetMaxPayload(connection_.get()), kLeast));
-  }
-  bool publish(const std::string& subject, const char* id, std::span<const std::byte> message,
-               jsErrCode* error) const {
-    jsPubOptions options;
-    jsPubOptions_Init(&options);
-    options.MsgId = id;
-    return js_Publish(nullptr, js_.get(), subject.c_str(), message.data(),
-                      static_cast<int>(message.size()), &options, error) == NATS_OK;
-  }
-  /// Binds to a consumer that is there; null if it is not.
-  [[nodiscard]] Subscription pull(const std::string& stream, const std::string& consumer) const {
-    jsSubOptions options;
-    jsSubOptions_Init(&options);
-    options.Stream = stream.c_str();
-    options.Consumer = consumer.c_str();
-    natsSubscription* made = nullptr;
-    const natsStatus status =
-        js_PullSubscribe(&made, js_.get(), nullptr, consumer.c_str(), nullptr, &options, nullptr);
-    return status == NATS_OK ? Subscription(made) : Subscription();
+    return fmt::format("{}.result.{}", nats_.setup().name, client);
   }
 
  protected:
-  const NatsSetup setup_;
-  const Connection connection_;
-  JetStream js_;
+  const Nats nats_;
   const std::string tasks_stream_;
   const std::string results_stream_;
   const std::string consumer_;
@@ -155,10 +47,10 @@ class Nats {
   const std::string beats_subject_;
 };
 
-class NatsClient final : public ClientEngine, private Nats {
+class NatsClient final : public ClientEngine, private TaskEngine {
  public:
   NatsClient(const NatsSetup& setup, const ClientId& id, std::uint64_t build)
-      : Nats(setup, build), id_(id), results_consumer_("client_" + id) {
+      : TaskEngine(setup, build), id_(id), results_consumer_("client_" + id) {
     jsErrCode error{};
     if (const natsStatus status = ensure(error); status != NATS_OK) {
       if (error == JSNotEnabledErr || error == JSNotEnabledForAccountErr ||
@@ -166,29 +58,29 @@ class NatsClient final : public ClientEngine, private Nats {
         throw EngineError(fmt::format(
             "{} has no JetStream: start it as nats-server -js -sd DIRECTORY", setup.url));
       }
-      fail("make streams on", setup, status);
+      fail_nats("make streams on", setup, status);
     }
     natsSubscription* beats = nullptr;
     const natsStatus status =
-        natsConnection_SubscribeSync(&beats, connection_.get(), beats_subject_.c_str());
-    if (status != NATS_OK) fail("subscribe at", setup, status);
+        natsConnection_SubscribeSync(&beats, nats_.connection(), beats_subject_.c_str());
+    if (status != NATS_OK) fail_nats("subscribe at", setup, status);
     beats_.reset(beats);
   }
   ~NatsClient() override {
-    static_cast<void>(js_DeleteConsumer(js_.get(), results_stream_.c_str(),
+    static_cast<void>(js_DeleteConsumer(nats_.js(), results_stream_.c_str(),
                                         results_consumer_.c_str(), nullptr, nullptr));
   }
 
   bool send(std::uint64_t /*build*/, const std::string& id,
             std::span<const std::byte> message) override {
     jsErrCode error{};
-    if (publish(tasks_subject_, id.c_str(), message, &error)) return true;
+    if (nats_.publish(tasks_subject_, id.c_str(), message, error) == NATS_OK) return true;
     ensure(error);  // the server may have lost what it had, or be full
     return false;
   }
   std::optional<Bytes> receive(Deadline deadline) override {
     if (received_.empty()) {
-      if (!results_) results_ = pull(results_stream_, results_consumer_);
+      if (!results_) results_ = nats_.pull(results_stream_, results_consumer_);
       natsMsgList list{};
       jsErrCode error{};
       const natsStatus status = results_ ? natsSubscription_Fetch(&list, results_.get(), kBatch,
@@ -231,13 +123,13 @@ class NatsClient final : public ClientEngine, private Nats {
     }
     return all;
   }
-  [[nodiscard]] std::size_t most_bytes() const override { return Nats::most_bytes(); }
+  [[nodiscard]] std::size_t most_bytes() const override { return nats_.most_bytes(); }
 
  private:
   std::uint64_t held_for(const std::string& stream, const std::string& consumer, bool& known) {
     jsConsumerInfo* found = nullptr;
-    if (js_GetConsumerInfo(&found, js_.get(), stream.c_str(), consumer.c_str(), nullptr, nullptr) !=
-        NATS_OK) {
+    if (js_GetConsumerInfo(&found, nats_.js(), stream.c_str(), consumer.c_str(), nullptr,
+                           nullptr) != NATS_OK) {
       known = false;
       return 0;
     }
@@ -256,8 +148,9 @@ class NatsClient final : public ClientEngine, private Nats {
     config.Discard = js_DiscardNew;  // a full server says so
     config.MaxMsgs = kMostMessages;
     config.MaxBytes = kMostBytes;
+    config.Replicas = nats_.setup().replicas;
     config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
-    return js_AddStream(nullptr, js_.get(), &config, nullptr, &error);
+    return js_AddStream(nullptr, nats_.js(), &config, nullptr, &error);
   }
   natsStatus make_consumer(const std::string& stream, const std::string& name,
                            const std::string& subject, bool mine, jsErrCode& error) {
@@ -266,11 +159,11 @@ class NatsClient final : public ClientEngine, private Nats {
     config.Durable = name.c_str();
     config.FilterSubject = subject.c_str();
     config.AckPolicy = js_AckExplicit;
-    config.AckWait = mine ? 30 * kNano : setup_.lease.count();
+    config.AckWait = mine ? 30 * kNano : nats_.setup().lease.count();
     config.MaxDeliver = -1;  // the agents count
     config.MaxAckPending = kMostMessages;
     if (mine) config.InactiveThreshold = std::chrono::nanoseconds(kUnfetched).count();
-    return js_AddConsumer(nullptr, js_.get(), stream.c_str(), &config, nullptr, &error);
+    return js_AddConsumer(nullptr, nats_.js(), stream.c_str(), &config, nullptr, &error);
   }
   /// Makes what is not there: nothing that is there is changed.
   natsStatus ensure(jsErrCode& error) {
@@ -279,9 +172,9 @@ class NatsClient final : public ClientEngine, private Nats {
       return status == NATS_OK || error == JSStreamNameExistErr ||
              error == JSConsumerNameExistErr || error == JSConsumerExistingActiveErr;
     };
-    natsStatus status = make_stream(tasks_stream_, setup_.name + ".task.*", error);
+    natsStatus status = make_stream(tasks_stream_, nats_.setup().name + ".task.*", error);
     if (!there(status)) return status;
-    status = make_stream(results_stream_, setup_.name + ".result.*", error);
+    status = make_stream(results_stream_, nats_.setup().name + ".result.*", error);
     if (!there(status)) return status;
     status = make_consumer(tasks_stream_, consumer_, tasks_subject_, false, error);
     if (!there(status)) return status;
@@ -296,16 +189,16 @@ class NatsClient final : public ClientEngine, private Nats {
   std::deque<Bytes> received_;
 };
 
-class NatsAgent final : public AgentEngine, private Nats {
+class NatsAgent final : public AgentEngine, private TaskEngine {
  public:
-  NatsAgent(const NatsSetup& setup, std::uint64_t build) : Nats(setup, build) {}
+  NatsAgent(const NatsSetup& setup, std::uint64_t build) : TaskEngine(setup, build) {}
   ~NatsAgent() override {
     for (const auto& [id, message] : taken_) natsMsg_Destroy(message);
   }
 
   std::optional<Delivery> fetch(Deadline deadline) override {
     // Made by a client, when there is one.
-    if (!tasks_) tasks_ = pull(tasks_stream_, consumer_);
+    if (!tasks_) tasks_ = nats_.pull(tasks_stream_, consumer_);
     natsMsgList list{};
     jsErrCode error{};
     const natsStatus status =
@@ -341,22 +234,22 @@ class NatsAgent final : public AgentEngine, private Nats {
   }
   void give_back(std::uint64_t id) override {
     if (const NatsMessage message = take(id)) natsMsg_Nak(message.get(), nullptr);
-    natsConnection_FlushTimeout(connection_.get(), kAnswer);
+    natsConnection_FlushTimeout(nats_.connection(), kAnswer);
   }
-  [[nodiscard]] Deadline::Clock::duration lease() const override { return setup_.lease; }
+  [[nodiscard]] Deadline::Clock::duration lease() const override { return nats_.setup().lease; }
 
   bool reply(const ClientId& client, std::span<const std::byte> message) override {
     const bool plain =
         client.size() == 32 && client.find_first_not_of("0123456789abcdef") == std::string::npos;
     if (!plain) return true;  // nobody is called so
     jsErrCode error{};
-    return publish(results_subject(client), nullptr, message, &error);
+    return nats_.publish(results_subject(client), nullptr, message, error) == NATS_OK;
   }
   void beat(std::span<const std::byte> message) override {
-    natsConnection_Publish(connection_.get(), beats_subject_.c_str(), message.data(),
+    natsConnection_Publish(nats_.connection(), beats_subject_.c_str(), message.data(),
                            static_cast<int>(message.size()));
   }
-  [[nodiscard]] std::size_t most_bytes() const override { return Nats::most_bytes(); }
+  [[nodiscard]] std::size_t most_bytes() const override { return nats_.most_bytes(); }
 
  private:
   NatsMessage take(std::uint64_t id) {

@@ -1,21 +1,12 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
-#include <string>
 
 #include <brood/cluster/engine.hpp>
+#include <brood/cluster/nats_setup.hpp>
 
 namespace brood::detail {
-
-struct NatsSetup {
-  std::string url;
-  std::string name;
-  std::string credentials;
-  std::string ca_file;
-  std::chrono::nanoseconds lease = std::chrono::seconds(15);
-};
 
 /// NATS with JetStream. A work queue of tasks, in which each build has a consumer of its own, so
 /// that a wrong build never sees a task; one of results, in which each client has; beats by plain

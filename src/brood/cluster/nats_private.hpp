@@ -1,0 +1,67 @@
+// libnats as the sources of this layer use it. Private: it is not installed, and no header includes
+// it.
+#pragma once
+
+#include <nats/nats.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include <brood/cluster/nats_setup.hpp>
+#include <brood/platform/deadline.hpp>
+
+namespace brood::detail {
+
+template <auto Free>
+struct Freed {
+  template <class T>
+  void operator()(T* object) const {
+    Free(object);
+  }
+};
+using Options = std::unique_ptr<natsOptions, Freed<natsOptions_Destroy>>;
+using Connection = std::unique_ptr<natsConnection, Freed<natsConnection_Destroy>>;
+using JetStream = std::unique_ptr<jsCtx, Freed<jsCtx_Destroy>>;
+using Subscription = std::unique_ptr<natsSubscription, Freed<natsSubscription_Destroy>>;
+using NatsMessage = std::unique_ptr<natsMsg, Freed<natsMsg_Destroy>>;
+using ConsumerInfo = std::unique_ptr<jsConsumerInfo, Freed<jsConsumerInfo_Destroy>>;
+using MetaData = std::unique_ptr<jsMsgMetaData, Freed<jsMsgMetaData_Destroy>>;
+
+/// What goes between a program and the server when all is well, answered within, in milliseconds:
+constexpr std::int64_t kAnswer = 2000;
+
+/// For libnats' waits: at least 1.
+std::int64_t milliseconds_of(Deadline deadline);
+
+/// Throws EngineError: what could not be done, at which server, why, and what to look at.
+[[noreturn]] void fail_nats(const char* what, const NatsSetup& setup, natsStatus status);
+
+/// A connection with JetStream, which libnats restores by itself when the server was away. Any
+/// threads at once.
+class Nats {
+ public:
+  /// Throws EngineError when the server cannot be reached or has no JetStream.
+  explicit Nats(NatsSetup setup);
+
+  [[nodiscard]] const NatsSetup& setup() const { return setup_; }
+  [[nodiscard]] natsConnection* connection() const { return connection_.get(); }
+  [[nodiscard]] jsCtx* js() const { return js_.get(); }
+  /// The largest message that the server takes.
+  [[nodiscard]] std::size_t most_bytes() const;
+
+  /// Into a stream, confirmed. `id`: the server takes it once; null: as often as it comes.
+  natsStatus publish(const std::string& subject, const char* id, std::span<const std::byte> message,
+                     jsErrCode& error) const;
+  /// Binds to a consumer that is there; null if it is not.
+  [[nodiscard]] Subscription pull(const std::string& stream, const std::string& consumer) const;
+
+ private:
+  const NatsSetup setup_;
+  const Connection connection_;
+  JetStream js_;
+};
+
+}  // namespace brood::detail
