@@ -36,7 +36,7 @@ ClusterPool::ClusterPool(ClusterOptions options) {
   const detail::ClientId id = new_client();
   client_ = std::make_shared<detail::ClusterClient>(
       detail::nats_client_engine(detail::nats_setup(options), id, detail::own_build()),
-      detail::ClientSetup{.key = options.key, .patience = options.patience}, id);
+      detail::ClientSetup{.key = options.key, .table = {.patience = options.patience}}, id);
 }
 
 ClusterPool::ClusterPool(std::unique_ptr<detail::ClientEngine> engine, detail::ClientSetup setup,
@@ -55,5 +55,7 @@ ClusterCaller ClusterPool::at_most_once() const {
 std::vector<ClusterNode> ClusterPool::nodes() const { return client_->nodes(); }
 
 ClusterCounts ClusterPool::counts() const { return client_->counts(); }
+
+ClusterStats ClusterPool::stats() const { return client_->stats(); }
 
 }  // namespace brood

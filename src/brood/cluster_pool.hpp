@@ -20,8 +20,11 @@ namespace brood {
 /// How a cluster's pool is doing: ClusterPool::counts(). A plain value.
 using ClusterCounts = detail::ClusterCounts;
 
+/// Times, and what came from which node: ClusterPool::stats(). A plain value.
+using ClusterStats = detail::ClusterStats;
+
 /// An agent that was heard of lately.
-using ClusterNode = detail::ClusterClient::Node;
+using ClusterNode = detail::TaskTable::Node;
 
 class ClusterCaller;
 
@@ -44,8 +47,8 @@ class ClusterCaller;
 /// Bytes: private memory here, the server's store, and the agents' shared memory.
 /// Death: of a node, its tasks go to others when its lease has ended, and after four nodes the task
 ///   fails with TaskLost; of the server, all wait until it is back; if it has lost what it had,
-///   tasks are sent again; of this process, its tasks are run, and their results dropped by the
-///   server after an hour.
+///   tasks are sent again; of this process, its tasks are stopped when the agents have not heard of
+///   it for half a minute, at once if it ends in order.
 /// Across fork: not there.
 /// Errors: of the constructor ArgumentError, EngineError when the server cannot be reached or has
 /// no
@@ -58,14 +61,18 @@ class ClusterPool : public PoolCalls<ClusterPool> {
   ClusterPool(std::unique_ptr<detail::ClientEngine> engine, detail::ClientSetup setup,
               detail::ClientId id);
 
-  /// The same calls with limits: timeout, cpu_time, memory, retries (of crashes) and backoff, which
-  /// the agents see to; window for imap; seed. Others throw ArgumentError.
+  /// The same calls with limits, as of every pool: CallOptions says what they mean. The agents see
+  /// to timeout, cpu_time, memory, and to retries of crashes; this process to retries that
+  /// `retry_if` decides about, which come back and are sent again, to the deadline, within a tenth
+  /// of a second, and to the priority: what has the higher one is sent first. `chunk` is chosen by
+  /// itself, and not looked at.
   [[nodiscard]] ClusterCaller with(CallOptions options) const;
   /// The same calls for tasks that shall not run twice: one that was lost fails with TaskLost.
   [[nodiscard]] ClusterCaller at_most_once() const;
 
   [[nodiscard]] std::vector<ClusterNode> nodes() const;
   [[nodiscard]] ClusterCounts counts() const;
+  [[nodiscard]] ClusterStats stats() const;
 
  private:
   friend PoolCalls<ClusterPool>;

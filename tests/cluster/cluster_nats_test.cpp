@@ -124,6 +124,46 @@ TEST_F(ClusterNats, ThreeAgentsComputeAMap) {
       500'001U);
 }
 
+TEST_F(ClusterNats, LargeArgumentsAndResultsGoInParts) {
+  start_agents(1);
+  const ClusterPool pool = this->pool();
+  await(pool, 1);
+  const auto doubled = [](const std::string& text) { return text + text; };
+  const std::string text(3'500'000, 'x');
+  EXPECT_EQ(pool.apply(doubled, text), text + text);
+  const auto sizes = pool.map([](const std::string& s) { return s.size(); },
+                              std::vector<std::string>{text, "small", text});
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{3'500'000, 5, 3'500'000}));
+  EXPECT_TRUE(eventually([&] { return server_->stored() < 1'000'000; }))
+      << "parts are given back; " << server_->stored() << " bytes are there";
+  EXPECT_THROW(pool.apply(doubled, std::string(70'000'000, 'x')), ArgumentError);
+  EXPECT_THROW(pool.apply([](std::size_t n) { return std::string(n, 'x'); }, 70'000'000),
+               MessageTooLarge);
+}
+
+TEST_F(ClusterNats, PartsThatTheServerHasLostCostTimeOnly) {
+  const ClusterPool pool = this->pool();
+  Future<std::size_t> task =
+      pool.submit([](const std::string& s) { return s.size(); }, std::string(3'500'000, 'x'));
+  ASSERT_TRUE(eventually([&] { return pool.counts().messages == 1; }));
+  server_->kill();
+  server_->wipe_store("brood_parts");
+  server_->restart();
+  start_agents(1);
+  EXPECT_EQ(task.get(30s), 3'500'000U);
+  EXPECT_EQ(pool.counts().resent, 1U);
+}
+
+TEST_F(ClusterNats, ACancelledTaskIsStopped) {
+  start_agents(1);
+  const ClusterPool pool = this->pool();
+  await(pool, 1);
+  Future<void> task = pool.submit([] { ::pause(); });
+  ASSERT_TRUE(eventually([&] { return pool.nodes().at(0).in_hand == 1; }));
+  EXPECT_TRUE(task.cancel());
+  EXPECT_EQ(pool.apply(slow_square, 3), 9);
+}
+
 TEST_F(ClusterNats, TheTasksOfAKilledAgentAreRunByOthers) {
   start_agents(3);
   const ClusterPool pool = this->pool();

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <stdexcept>
@@ -45,7 +46,8 @@ using namespace std::chrono_literals;
 class TestAgent {
  public:
   TestAgent(FakeServer& server, std::string name, std::string key = "secret",
-            std::uint64_t build = detail::own_build(), std::uint32_t workers = 1)
+            std::uint64_t build = detail::own_build(), std::uint32_t workers = 1,
+            std::chrono::nanoseconds client_silence = 30s)
       : engine_(server.agent(build)),
         agent_(
             *engine_,
@@ -57,7 +59,8 @@ class TestAgent {
              .node = name,
              .build = build,
              .workers = workers,
-             .beat = 20ms}),
+             .beat = 20ms,
+             .client_silence = client_silence}),
         thread_([this] { agent_.run(20s); }) {}
   TestAgent(const TestAgent&) = delete;
   TestAgent& operator=(const TestAgent&) = delete;
@@ -76,9 +79,9 @@ ClusterPool client_of(FakeServer& server, std::string key = "secret",
                       std::chrono::nanoseconds patience = 10s) {
   static int clients = 0;
   const std::string id = "client" + std::to_string(++clients);
-  return ClusterPool(server.client(id),
-                     {.key = std::move(key), .patience = patience, .silence = 1s, .audit = 60ms},
-                     id);
+  return ClusterPool(
+      server.client(id),
+      {.key = std::move(key), .table = {.patience = patience, .silence = 1s, .audit = 60ms}}, id);
 }
 
 std::vector<int> numbers(int count) {
@@ -321,8 +324,6 @@ TEST(ClusterProtocol, WhatMakesNoSenseFarAwayIsRefused) {
   EXPECT_THROW(
       pool.apply([](int n) { return std::string(static_cast<std::size_t>(n), 'x'); }, 200'000),
       MessageTooLarge);
-  EXPECT_THROW(static_cast<void>(pool.with({.priority = 1})), ArgumentError);
-  EXPECT_THROW(static_cast<void>(pool.with({.deadline = 1s})), ArgumentError);
   EXPECT_EQ(pool.apply(square, 5), 25);
 }
 
@@ -355,8 +356,143 @@ TEST(ClusterProtocol, CancelledTasksAreNotWaitedFor) {
   EXPECT_THROW(orphan.get(10s), TaskCancelled);
 }
 
+TEST(ClusterProtocol, WhatIsCancelledWhileItRunsIsStopped) {
+  FakeServer server;
+  const TempDir dir;
+  const TestAgent agent(server, "agent");  // one worker
+  const ClusterPool pool = client_of(server);
+  const auto hang = [](const std::string& begun) {
+    std::ofstream(begun) << std::flush;
+    ::pause();
+  };
+  Future<void> running = pool.submit(hang, dir.file("begun"));
+  ASSERT_TRUE(eventually([&] { return std::filesystem::exists(dir.file("begun")); }));
+  Future<void> waiting = pool.submit(hang, dir.file("never"));
+  ASSERT_TRUE(eventually([&] { return pool.nodes().at(0).in_hand == 2; }));
+  EXPECT_TRUE(waiting.cancel());
+  EXPECT_TRUE(running.cancel());
+  EXPECT_EQ(pool.apply(square, 4), 16) << "its worker is free";
+  EXPECT_FALSE(std::filesystem::exists(dir.file("never")));
+  EXPECT_THROW(running.get(), TaskCancelled);
+  EXPECT_EQ(pool.counts().cancelled, 2U);
+  EXPECT_TRUE(eventually([&] { return server.tasks() == 0; })) << "nobody tries again";
+}
+
+TEST(ClusterProtocol, ADeadlineEndsWhatIsLeftOfACall) {
+  FakeServer server;
+  const TestAgent agent(server, "agent");
+  const ClusterPool pool = client_of(server);
+  EXPECT_EQ(pool.apply(square, 2), 4);  // all is there
+  const auto outcomes = pool.with({.deadline = kAddressSanitizer ? 3000ms : 1000ms})
+                            .try_map(
+                                [](int n) {
+                                  if (n > 0) ::pause();
+                                  return n;
+                                },
+                                numbers(4));
+  EXPECT_EQ(outcomes[0].value(), 0);
+  for (std::size_t i = 1; i < 4; ++i) {
+    EXPECT_THROW(static_cast<void>(outcomes[i].value()), TaskTimeout) << i;
+  }
+  EXPECT_EQ(pool.apply(square, 5), 25) << "what ran was stopped";
+}
+
+TEST(ClusterProtocol, APredicateDecidesAboutAnotherAttempt) {
+  const TempDir dir;
+  // Its `runs`-th run is good.
+  const auto at_last = brood::bind(
+      [](const std::string& file, int runs) {
+        std::ofstream(file, std::ios::app) << '.' << std::flush;
+        if (std::filesystem::file_size(file) < static_cast<std::size_t>(runs)) {
+          throw Refused("not yet");
+        }
+        return runs;
+      },
+      dir.file("runs"));
+  FakeServer server({.double_result = 0.5, .delay_result = 0.5});
+  const TestAgent agent(server, "agent");
+  const ClusterPool pool = client_of(server);
+  EXPECT_EQ(pool.with({.retries = 5, .retry_if = retry_on<Refused>()}).apply(at_last, 4), 4);
+  EXPECT_EQ(pool.counts().retries, 3U);
+  EXPECT_EQ(read_file(dir.file("runs")).size(), 4U);
+
+  EXPECT_THROW(pool.with({.retries = 2, .retry_if = retry_on<Refused>()}).apply(at_last, 100),
+               Refused);
+  EXPECT_EQ(read_file(dir.file("runs")).size(), 7U) << "once, and twice again";
+  EXPECT_THROW(
+      pool.with({.retries = 2, .retry_if = retry_on<std::bad_alloc>()}).apply(at_last, 100),
+      Refused);
+  EXPECT_EQ(read_file(dir.file("runs")).size(), 8U);
+  const RetryIf throwing = [](const std::exception&) -> bool { throw std::logic_error("hm"); };
+  EXPECT_THROW(pool.with({.retries = 2, .retry_if = throwing}).apply(at_last, 100), Refused);
+  EXPECT_EQ(read_file(dir.file("runs")).size(), 9U);
+  // A crash comes back as any failure does.
+  EXPECT_THROW(pool.with({.retries = 1, .retry_if = retry_on_signal(SIGKILL)}).apply([] {
+    ::raise(SIGKILL);
+  }),
+               WorkerCrashed);
+  EXPECT_EQ(pool.counts().retries, 6U);
+}
+
+TEST(ClusterProtocol, AgentsStopWhatAClientLeavesBehind) {
+  FakeServer server;
+  const TempDir dir;
+  const TestAgent agent(server, "agent");
+  {
+    const ClusterPool pool = client_of(server);
+    const Future<void> left = pool.submit(
+        [](const std::string& begun) {
+          std::ofstream(begun) << std::flush;
+          ::pause();
+        },
+        dir.file("begun"));
+    ASSERT_TRUE(eventually([&] { return std::filesystem::exists(dir.file("begun")); }));
+  }
+  const ClusterPool pool = client_of(server);
+  EXPECT_EQ(pool.apply(square, 3), 9);
+}
+
+TEST(ClusterProtocol, AgentsStopWhatASilentClientWanted) {
+  FakeServer server;
+  const TempDir dir;
+  std::unique_ptr<ClusterPool> pool = std::make_unique<ClusterPool>(client_of(server));
+  const Future<void> left = pool->submit(
+      [](const std::string& begun) {
+        std::ofstream(begun, std::ios::app) << '.' << std::flush;
+        ::pause();
+      },
+      dir.file("begun"));
+  ASSERT_TRUE(eventually([&] { return server.tasks() == 1; }));
+  // Away before an agent hears of it.
+  server.mute(true);
+  const TestAgent agent(server, "agent", "secret", detail::own_build(), 1, 200ms);
+  EXPECT_TRUE(eventually([&] { return server.tasks() == 0; })) << "it counts as done";
+  server.mute(false);
+  EXPECT_TRUE(eventually([&] { return read_file(dir.file("begun")).size() == 2; }))
+      << "a client that is there after all finds it lost";
+  pool.reset();
+}
+
+TEST(ClusterProtocol, TimesAndNodesAreCounted) {
+  FakeServer server;
+  const TestAgent agent(server, "agent");
+  const ClusterPool pool = client_of(server);
+  pool.map(square, numbers(40));
+  EXPECT_THROW(pool.apply([] { throw Refused("one"); }), Refused);
+  const ClusterStats stats = pool.stats();
+  EXPECT_EQ(stats.counts.tasks, 41U);
+  EXPECT_EQ(stats.waiting.count(), 41U);
+  EXPECT_EQ(stats.away.count(), 41U);
+  EXPECT_GT(stats.away.percentile(50), 0ns);
+  ASSERT_EQ(stats.nodes.size(), 1U);
+  EXPECT_EQ(stats.nodes[0].name, "agent");
+  EXPECT_EQ(stats.nodes[0].results, 41U);
+  EXPECT_EQ(stats.nodes[0].failures, 1U);
+}
+
 TEST(ClusterMessages, OnlyWhatWasSignedIsRead) {
-  detail::TaskMessage message{.client = "c", .module = 1, .offset = 2, .prefix = {}, .items = {}};
+  detail::TaskMessage message{
+      .client = "c", .kind = {.function = {.module = 1, .offset = 2}, .prefix = {}}, .items = {}};
   message.items.push_back({.number = 7, .attempt = 1, .call = detail::Bytes(10)});
   const detail::Bytes bytes = detail::sign(message, "key");
   EXPECT_EQ(detail::open_task(bytes, "key").items[0].number, 7U);

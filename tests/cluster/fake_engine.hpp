@@ -51,6 +51,11 @@ class FakeServer {
     const std::scoped_lock lock(mutex_);
     away_ = away;
   }
+  /// Nobody hears of clients meanwhile.
+  void mute(bool muted) {
+    const std::scoped_lock lock(mutex_);
+    muted_ = muted;
+  }
   [[nodiscard]] std::size_t tasks() {
     const std::scoped_lock lock(mutex_);
     return tasks_.size();
@@ -83,10 +88,12 @@ class FakeServer {
   std::mutex mutex_;
   std::mt19937 random_;  // guarded by mutex_, as all below
   bool away_ = false;
+  bool muted_ = false;
   std::deque<Task> tasks_;
   std::set<std::string> known_;
   std::map<detail::ClientId, std::deque<Result>> results_;
   std::vector<Bytes> beats_;
+  std::map<const Agent*, std::vector<Bytes>> notes_;  // that each has not read
   std::uint64_t deliveries_ = 0;
 };
 
@@ -134,6 +141,11 @@ class FakeServer::Client final : public detail::ClientEngine {
     const std::scoped_lock lock(server_.mutex_);
     return std::exchange(server_.beats_, {});
   }
+  void note(std::span<const std::byte> message) override {
+    const std::scoped_lock lock(server_.mutex_);
+    if (server_.away_ || server_.muted_) return;
+    for (auto& [agent, notes] : server_.notes_) notes.emplace_back(message.begin(), message.end());
+  }
   [[nodiscard]] std::size_t most_bytes() const override { return server_.mishaps_.most_bytes; }
 
  private:
@@ -143,7 +155,14 @@ class FakeServer::Client final : public detail::ClientEngine {
 
 class FakeServer::Agent final : public detail::AgentEngine {
  public:
-  Agent(FakeServer& server, std::uint64_t build) : server_(server), build_(build) {}
+  Agent(FakeServer& server, std::uint64_t build) : server_(server), build_(build) {
+    const std::scoped_lock lock(server_.mutex_);
+    server_.notes_[this];
+  }
+  ~Agent() override {
+    const std::scoped_lock lock(server_.mutex_);
+    server_.notes_.erase(this);
+  }
 
   std::optional<Delivery> fetch(Deadline deadline) override {
     for (;;) {
@@ -196,6 +215,10 @@ class FakeServer::Agent final : public detail::AgentEngine {
   void beat(std::span<const std::byte> message) override {
     const std::scoped_lock lock(server_.mutex_);
     if (!server_.away_) server_.beats_.emplace_back(message.begin(), message.end());
+  }
+  std::vector<Bytes> notes() override {
+    const std::scoped_lock lock(server_.mutex_);
+    return std::exchange(server_.notes_[this], {});
   }
   [[nodiscard]] std::size_t most_bytes() const override { return server_.mishaps_.most_bytes; }
 

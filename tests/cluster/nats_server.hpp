@@ -6,10 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "support/eventually.hpp"
@@ -53,7 +55,24 @@ class NatsServer {
   void restart() {
     if (!start()) throw std::runtime_error("nats-server does not start again: " + log());
   }
-  void wipe_store() { std::filesystem::remove_all(dir_.file("store")); }
+  /// All of it, or one stream's.
+  void wipe_store(const std::string& stream = {}) {
+    const std::filesystem::path all = dir_.file("store");
+    std::filesystem::remove_all(stream.empty() ? all
+                                               : all / "jetstream" / "$G" / "streams" / stream);
+  }
+  /// Bytes.
+  [[nodiscard]] std::uintmax_t stored() const {
+    std::uintmax_t bytes = 0;
+    std::error_code gone;
+    for (std::filesystem::recursive_directory_iterator at(dir_.file("store"), gone), end;
+         !gone && at != end; at.increment(gone)) {
+      std::error_code error;
+      const std::uintmax_t size = at->is_regular_file(error) ? at->file_size(error) : 0;
+      if (!error) bytes += size;
+    }
+    return bytes;
+  }
   [[nodiscard]] std::string log() const { return read_file(dir_.file("log")); }
 
  private:

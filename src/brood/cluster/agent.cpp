@@ -19,13 +19,14 @@ constexpr auto kFetch = 500ms;  // between two looks at whether it is to end
 constexpr auto kTick = 100ms;   // between two looks at leases and beats
 constexpr auto kIdle = 500ms;   // the same with nothing in hand
 constexpr auto kFull = 5ms;     // before a full agent looks for room again
-/// Tasks in hand for each worker: one that runs, and some, so that it need not wait for the next.
-constexpr std::uint32_t kAhead = 4;
+/// Numbers of cancelled tasks that are remembered for each client, in case that they come yet.
+constexpr std::size_t kMostCancelled = 100'000;
 constexpr std::size_t kReplyBytes = std::size_t{256} << 10U;
 constexpr std::size_t kOverhead = 4096;  // of a reply, at most
 
-TaskResult failed(std::uint64_t number) {
-  TaskResult result{.number = number, .kind = TaskResult::Kind::error, .bytes = {}};
+TaskResult failed(std::uint64_t number, std::uint32_t attempt) {
+  TaskResult result{
+      .number = number, .attempt = attempt, .kind = TaskResult::Kind::error, .bytes = {}};
   encode_error(result.bytes, record_exception(std::current_exception()));
   return result;
 }
@@ -41,7 +42,7 @@ Agent::~Agent() {
 }
 
 void Agent::run_fetcher() {
-  const std::uint32_t most = kAhead * setup_.workers;
+  const std::uint32_t most = kAgentAhead * setup_.workers;
   while (!stop_.load() && !end_.load()) {
     if (in_hand_.load() >= most) {
       std::this_thread::sleep_for(kFull);
@@ -115,6 +116,7 @@ void Agent::take_on(AgentEngine::Delivery delivery) {
   in_hand_.fetch_sub(1);
   Job& job = jobs_[id];
   job.client = message.client;
+  clients_[message.client].heard = Deadline::Clock::now();
   job.left = message.items.size();
   if (delivery.times > setup_.most_deliveries) {
     const std::string why =
@@ -123,11 +125,12 @@ void Agent::take_on(AgentEngine::Delivery delivery) {
     for (const TaskItem& item : message.items) {
       const auto text = std::as_bytes(std::span(why));
       add(job, {.number = item.number,
+                .attempt = item.attempt,
                 .kind = TaskResult::Kind::lost,
                 .bytes = Bytes(text.begin(), text.end())});
     }
   } else {
-    if (message.at_most_once) {
+    if (message.kind.at_most_once) {
       engine_.done(id);
       job.acknowledged = true;
     }
@@ -137,32 +140,40 @@ void Agent::take_on(AgentEngine::Delivery delivery) {
 }
 
 void Agent::start(std::uint64_t id, const TaskMessage& message) {
-  const FunctionId function{.module = message.module, .offset = message.offset};
+  const TaskKind& kind = message.kind;
   std::shared_ptr<CallLimits> limits;
-  if (message.timeout != 0 || message.cpu_time != 0 || message.memory != 0 ||
-      message.retries != 0) {
+  if (kind.timeout != 0 || kind.cpu_time != 0 || kind.memory != 0 || kind.retries != 0 ||
+      kind.priority != 0) {
     limits = std::make_shared<CallLimits>();
-    limits->timeout = std::chrono::nanoseconds(message.timeout);
-    limits->cpu_time = std::chrono::nanoseconds(message.cpu_time);
-    limits->memory = message.memory;
-    limits->retries = message.retries;
-    limits->backoff = std::chrono::nanoseconds(message.backoff);
-    limits->max_backoff = std::chrono::minutes(1);
+    limits->timeout = std::chrono::nanoseconds(kind.timeout);
+    limits->cpu_time = std::chrono::nanoseconds(kind.cpu_time);
+    limits->memory = kind.memory;
+    limits->retries = kind.retries;
+    limits->backoff = std::chrono::nanoseconds(kind.backoff);
+    limits->max_backoff = std::chrono::nanoseconds(kind.max_backoff);
+    limits->jitter = kind.jitter;
+    limits->priority = kind.priority;
   }
   Job& job = jobs_[id];
+  const std::unordered_set<std::uint64_t>& cancelled = clients_[message.client].cancelled;
   for (const TaskItem& item : message.items) {
+    if (cancelled.contains(item.number)) {
+      leave_out(job);
+      continue;
+    }
     try {
       // Only what is in the table of functions: a number from outside names nothing else.
-      static_cast<void>(resolve_thunk(function, ThunkKind::task));
-      Bytes call = message.prefix;
+      static_cast<void>(resolve_thunk(kind.function, ThunkKind::task));
+      Bytes call = kind.prefix;
       call.insert(call.end(), item.call.begin(), item.call.end());
       const std::size_t ticket = next_ticket_++;
-      PoolCore::Task task = pool_->submit(function, call, {}, limits);
-      running_.emplace(ticket, Running{.job = id, .number = item.number, .task = task});
+      PoolCore::Task task = pool_->submit(kind.function, call, {}, limits);
+      running_.emplace(
+          ticket, Running{.job = id, .number = item.number, .attempt = item.attempt, .task = task});
       pool_->when_ready(task, [completed = completed_, ticket] { completed->push(ticket); });
     } catch (const std::exception& e) {
       static_cast<void>(e);
-      add(job, failed(item.number));
+      add(job, failed(item.number, item.attempt));
     }
   }
 }
@@ -174,29 +185,85 @@ void Agent::collect(std::size_t ticket) {
   running_.erase(found);
   const auto job = jobs_.find(running.job);
   if (job != jobs_.end()) {
-    try {
-      const std::span<const std::byte> bytes = pool_->result(running.task);
-      if (bytes.size() + kOverhead > engine_.most_bytes()) {
-        throw MessageTooLarge(fmt::format(
-            "a result of {} bytes: {} is the most that comes back from the cluster; write it where "
-            "all nodes can read it, a file or a database, and return its name",
-            bytes.size(), engine_.most_bytes() - kOverhead));
-      }
-      add(job->second, {.number = running.number,
-                        .kind = TaskResult::Kind::value,
-                        .bytes = Bytes(bytes.begin(), bytes.end())});
-    } catch (...) {
-      add(job->second, failed(running.number));
+    if (running.unwanted) {
+      leave_out(job->second);
+    } else {
+      add(job->second, result_of(running));
     }
     if (job->second.left == 0 && hand_over(job->first, job->second)) jobs_.erase(job);
   }
   pool_->release(running.task);
 }
 
-void Agent::add(Job& job, TaskResult result) {
-  job.results.push_back(std::move(result));
+TaskResult Agent::result_of(const Running& running) {
+  try {
+    const std::span<const std::byte> bytes = pool_->result(running.task);
+    if (bytes.size() + kOverhead > engine_.most_bytes()) {
+      throw MessageTooLarge(fmt::format(
+          "a result of {} bytes: {} is the most that comes back from the cluster; write it where "
+          "all nodes can read it, a file or a database, and return its name",
+          bytes.size(), engine_.most_bytes() - kOverhead));
+    }
+    return {.number = running.number,
+            .attempt = running.attempt,
+            .kind = TaskResult::Kind::value,
+            .bytes = Bytes(bytes.begin(), bytes.end())};
+  } catch (...) {
+    return failed(running.number, running.attempt);
+  }
+}
+
+void Agent::leave_out(Job& job) {
   --job.left;
   in_hand_.fetch_sub(1);
+}
+
+void Agent::add(Job& job, TaskResult result) {
+  job.results.push_back(std::move(result));
+  leave_out(job);
+}
+
+void Agent::read_notes(Time now) {
+  for (const Bytes& bytes : engine_.notes()) {
+    ClientNote note;
+    try {
+      note = open_note(bytes, setup_.key);
+    } catch (const Error& e) {
+      static_cast<void>(e);  // of another cluster's client, or a stranger
+      continue;
+    }
+    if (note.ended) {
+      drop_tasks(note.client, nullptr);
+      clients_.erase(note.client);
+      continue;
+    }
+    Client& client = clients_[note.client];
+    client.heard = now;
+    if (note.cancelled.empty()) continue;
+    if (client.cancelled.size() > kMostCancelled) client.cancelled.clear();
+    client.cancelled.insert(note.cancelled.begin(), note.cancelled.end());
+    drop_tasks(note.client, &client.cancelled);
+  }
+  std::erase_if(clients_, [&](const auto& client) {
+    if (now - client.second.heard <= setup_.client_silence) return false;
+    drop_tasks(client.first, nullptr);
+    return true;
+  });
+}
+
+// Tasks end as cancelled ones do, and are left out then. Null: all of the client's.
+void Agent::drop_tasks(const ClientId& client, const std::unordered_set<std::uint64_t>* numbers) {
+  for (auto& [ticket, running] : running_) {
+    const auto job = jobs_.find(running.job);
+    if (job == jobs_.end() || job->second.client != client || running.unwanted) continue;
+    if (numbers != nullptr && !numbers->contains(running.number)) continue;
+    running.unwanted = true;
+    pool_->cancel(running.task);
+  }
+  if (numbers != nullptr) return;
+  for (auto& [id, job] : jobs_) {
+    if (job.client == client) job.results.clear();
+  }
 }
 
 bool Agent::hand_over(std::uint64_t id, Job& job) {
@@ -227,6 +294,7 @@ void Agent::look_after(Time now) {
                                .in_hand = in_hand_.load()},
                       setup_.key));
   }
+  read_notes(now);
   const bool extend = now >= next_extension_;
   if (extend) next_extension_ = now + engine_.lease() / 3;
   for (auto job = jobs_.begin(); job != jobs_.end();) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include <brood/channel/completion_queue.hpp>
@@ -27,11 +28,18 @@ struct AgentSetup {
   /// A task that was handed out more often is given up: its nodes were lost each time.
   std::uint32_t most_deliveries = 4;
   std::chrono::nanoseconds beat = std::chrono::seconds(1);
+  /// Nothing is done for a client that has not been heard of for so long: it has ended, or will
+  /// find its tasks lost and send them again.
+  std::chrono::nanoseconds client_silence = std::chrono::seconds(30);
 };
+
+/// Tasks that an agent takes on for each worker: one that runs, and some, so that it need not wait
+/// for the next.
+constexpr std::uint32_t kAgentAhead = 4;
 
 /// Takes tasks from an engine as far as there is room, runs them in a pool of this machine, and
 /// hands results back. It runs nothing itself, so no task hurts it, and renews leases from its own
-/// thread, so no task loses its lease by taking long.
+/// thread, so no task loses its lease by taking long. What clients do not want any more it stops.
 ///
 /// The pool is made before the agent: an engine has threads. run() is for one thread, which it
 /// keeps; stop() for any, signal handlers included.
@@ -64,7 +72,14 @@ class Agent {
   struct Running {
     std::uint64_t job;
     std::uint64_t number;
+    std::uint32_t attempt;
     PoolCore::Task task;
+    bool unwanted = false;
+  };
+  /// A client of whose tasks there are some, or were lately.
+  struct Client {
+    Time heard;
+    std::unordered_set<std::uint64_t> cancelled = {};
   };
   static constexpr std::size_t kArrival = ~std::size_t{0};
 
@@ -74,7 +89,12 @@ class Agent {
   void take_on(AgentEngine::Delivery delivery);
   void start(std::uint64_t id, const TaskMessage& message);
   void collect(std::size_t ticket);
+  [[nodiscard]] TaskResult result_of(const Running& running);
   void add(Job& job, TaskResult result);
+  /// One of its tasks less, without a result.
+  void leave_out(Job& job);
+  void read_notes(Time now);
+  void drop_tasks(const ClientId& client, const std::unordered_set<std::uint64_t>* numbers);
   /// False: the engine did not take all of them.
   bool hand_over(std::uint64_t id, Job& job);
   void look_after(Time now);
@@ -91,6 +111,7 @@ class Agent {
   // Of the thread that runs:
   std::unordered_map<std::uint64_t, Job> jobs_;  // by delivery
   std::unordered_map<std::size_t, Running> running_;
+  std::unordered_map<ClientId, Client> clients_;
   std::size_t next_ticket_ = 0;
   Time next_beat_{};
   Time next_extension_{};

@@ -1,11 +1,12 @@
 #include <brood/cluster/client.hpp>
 
 #include <algorithm>
-#include <ranges>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include <brood/channel/callback_threads.hpp>
 #include <brood/channel/exception_data.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/futex.hpp>
@@ -16,15 +17,41 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kReceive = 200ms;     // between two looks at whether it is to end
-constexpr auto kTick = 50ms;         // between two looks at the engine
-constexpr auto kIdle = 500ms;        // the same while there are no tasks
-constexpr std::uint64_t kAhead = 4;  // messages for each worker at once
-constexpr auto kNoRoom = 5ms;        // before an engine that took nothing is asked again
-constexpr std::size_t kMostItems = 256;
-constexpr std::size_t kMessageBytes = std::size_t{256} << 10U;
+constexpr auto kReceive = 200ms;  // between two looks at whether it is to end
+constexpr auto kTick = 50ms;      // between two looks at the engine
+constexpr auto kIdle = 500ms;     // the same while there are no tasks
+constexpr auto kNoRoom = 5ms;     // before an engine that took nothing is asked again
+constexpr auto kNote = 1s;        // between two signs of life
 /// What a message has beside its calls, at most.
 constexpr std::size_t kOverhead = 4096;
+
+std::exception_ptr error_of(const TaskResult& result, const std::string& node) {
+  try {
+    if (result.kind == TaskResult::Kind::lost) {
+      throw TaskLost(
+          std::string(reinterpret_cast<const char*>(result.bytes.data()), result.bytes.size()));
+    }
+    ErrorRecord record = decode_error(result.bytes);
+    if (record.process.empty()) record.process = node;
+    throw_error(record);
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
+bool worth_it(const RetryIf& retry_if, const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& e) {
+    try {
+      return retry_if(e);
+    } catch (...) {  // counts as no
+      return false;
+    }
+  } catch (...) {
+    return false;
+  }
+}
 
 }  // namespace
 
@@ -33,7 +60,13 @@ ClusterClient::ClusterClient(std::unique_ptr<ClientEngine> engine, ClientSetup s
       setup_(std::move(setup)),
       id_(std::move(id)),
       build_(own_build()),
-      no_agents_since_(Deadline::Clock::now()) {
+      table_(setup_.table, build_, Deadline::Clock::now()),
+      waiting_(std::make_unique<DurationHistogram>()),
+      away_(std::make_unique<DurationHistogram>()) {
+  table_.on_result = [this](std::chrono::nanoseconds waited, std::chrono::nanoseconds away) {
+    waiting_->add(waited.count(), 1);
+    away_->add(away.count(), 1);
+  };
   sender_ = start_quiet_thread([this] { run_sender(); });
   receiver_ = start_quiet_thread([this] { run_receiver(); });
 }
@@ -43,13 +76,18 @@ ClusterClient::~ClusterClient() {
   wake();
   sender_.join();
   receiver_.join();
-  std::vector<std::uint64_t> left;
+  std::vector<std::shared_ptr<ClusterTask>> left;
   {
     const Lock lock(mutex_);
-    for (const auto& [number, entry] : entries_) left.push_back(number);
+    told_ = told_ || table_.in_flight() > 0;
+    left = table_.take_all();
   }
-  fail_all(left, std::make_exception_ptr(
-                     TaskCancelled("the pool of the cluster ended before the task had")));
+  if (told_) {
+    engine_->note(sign(ClientNote{.client = id_, .ended = true, .cancelled = {}}, setup_.key));
+  }
+  const auto error =
+      std::make_exception_ptr(TaskCancelled("the pool of the cluster ended before the task had"));
+  for (const auto& task : left) task->fail(error);
 }
 
 void ClusterClient::wake() noexcept {
@@ -57,123 +95,62 @@ void ClusterClient::wake() noexcept {
   futex_wake_all(kick_);
 }
 
-std::uint64_t ClusterClient::submit(const std::shared_ptr<const TaskKind>& kind, Bytes call,
+std::uint64_t ClusterClient::submit(const std::shared_ptr<const ClusterCall>& call, Bytes bytes,
                                     std::shared_ptr<ClusterTask> task) {
-  const std::size_t bytes = kind->prefix.size() + call.size() + kOverhead;
-  if (bytes > engine_->most_bytes()) {
+  const std::size_t all = call->kind.prefix.size() + bytes.size() + kOverhead;
+  if (all > engine_->most_bytes()) {
     throw ArgumentError(fmt::format(
         "a task of {} bytes: {} is the most that goes to the cluster; put the data where all nodes "
         "can read it, a file or a database, and send its name",
-        bytes - kOverhead, engine_->most_bytes() - kOverhead));
+        all - kOverhead, engine_->most_bytes() - kOverhead));
   }
   std::uint64_t number = 0;
   bool first = false;
   {
     const Lock lock(mutex_);
-    number = next_number_++;
-    entries_.emplace(number, Entry{.kind = kind, .call = std::move(call), .task = std::move(task)});
-    first = queue_.empty();
-    queue_.push_back(number);
-    ++counts_.tasks;
+    first = !table_.waiting();
+    number = table_.add(call, std::move(bytes), std::move(task), Deadline::Clock::now());
   }
   if (first) wake();
   return number;
 }
 
 void ClusterClient::forget(std::uint64_t number) noexcept {
+  std::shared_ptr<ClusterTask> task;  // ends without the mutex
   const Lock lock(mutex_);
-  static_cast<void>(take_out(number));
+  task = table_.drop(number);
 }
 
-std::shared_ptr<ClusterTask> ClusterClient::take_out(std::uint64_t number) noexcept {
-  const auto found = entries_.find(number);
-  if (found == entries_.end()) return nullptr;
-  std::shared_ptr<ClusterTask> task = std::move(found->second.task);
-  if (found->second.sent) --in_flight_;
-  entries_.erase(found);  // from the queue it goes when its turn comes
-  return task;
-}
-
-std::uint32_t ClusterClient::slots() const {
-  std::uint32_t slots = 0;
-  for (const auto& [name, heard] : heard_) {
-    if (heard.beat.build == build_) slots += heard.beat.slots;
-  }
-  return slots;
-}
-
-std::vector<std::uint64_t> ClusterClient::take_next() {
-  const Lock lock(mutex_);
-  std::vector<std::uint64_t> numbers;
-  // Before agents are known a few go out: whoever comes finds them.
-  const std::uint64_t workers = std::max(slots(), 1U);
-  const std::uint64_t room = workers * std::max<std::uint64_t>(setup_.window, kAhead * together_);
-  // As many messages as there are workers, at least, so that all of them get some.
-  const std::size_t fair = std::min<std::size_t>(queue_.size() / (2 * workers) + 1, together_);
-  const TaskKind* kind = nullptr;
-  std::size_t bytes = 0;
-  while (!queue_.empty() && in_flight_ < room && numbers.size() < fair) {
-    const auto found = entries_.find(queue_.front());
-    if (found == entries_.end()) {  // forgotten
-      queue_.pop_front();
+bool ClusterClient::send_all() {
+  for (;;) {
+    TaskTable::Batch batch;
+    {
+      const Lock lock(mutex_);
+      batch = table_.next(Deadline::Clock::now());
+    }
+    if (!batch.call) return true;
+    TaskMessage message{.client = id_, .kind = batch.call->kind, .items = std::move(batch.items)};
+    const std::string name = fmt::format("{}.{}", id_, ++next_message_);
+    bool taken = false;
+    try {
+      taken = engine_->send(build_, name, sign(message, setup_.key));
+    } catch (const std::exception& e) {
+      static_cast<void>(e);  // no memory: later
+    }
+    const Lock lock(mutex_);
+    if (taken) {
+      ++table_.counts.messages;
       continue;
     }
-    Entry& entry = found->second;
-    if (kind != nullptr && kind != entry.kind.get()) break;
-    if (kind != nullptr && bytes + entry.call.size() > kMessageBytes) break;
-    if (kind == nullptr) bytes = entry.kind->prefix.size();
-    kind = entry.kind.get();
-    bytes += entry.call.size();
-    entry.sent = true;
-    entry.sent_at = Deadline::Clock::now();
-    ++entry.attempt;
-    ++in_flight_;
-    numbers.push_back(queue_.front());
-    queue_.pop_front();
-  }
-  return numbers;
-}
-
-void ClusterClient::put_back(const std::vector<std::uint64_t>& numbers) {
-  const Lock lock(mutex_);
-  for (const std::uint64_t number : numbers | std::views::reverse) {
-    const auto found = entries_.find(number);
-    if (found == entries_.end()) continue;
-    if (std::exchange(found->second.sent, false)) --in_flight_;
-    queue_.push_front(number);
+    batch.items = std::move(message.items);
+    table_.put_back(batch);
+    return false;
   }
 }
 
-bool ClusterClient::send(const std::vector<std::uint64_t>& numbers) {
-  TaskMessage message;
-  {
-    const Lock lock(mutex_);
-    for (const std::uint64_t number : numbers) {
-      const auto found = entries_.find(number);
-      if (found == entries_.end()) continue;
-      const Entry& entry = found->second;
-      if (message.items.empty()) {
-        const TaskKind& kind = *entry.kind;
-        message.module = kind.function.module;
-        message.offset = kind.function.offset;
-        message.timeout = kind.timeout;
-        message.cpu_time = kind.cpu_time;
-        message.memory = kind.memory;
-        message.retries = kind.retries;
-        message.backoff = kind.backoff;
-        message.at_most_once = kind.at_most_once;
-        message.prefix = kind.prefix;
-      }
-      message.items.push_back({.number = number, .attempt = entry.attempt, .call = entry.call});
-    }
-  }
-  if (message.items.empty()) return true;
-  message.client = id_;
-  const std::string name = fmt::format("{}.{}", id_, ++next_message_);
-  if (!engine_->send(build_, name, sign(message, setup_.key))) return false;
+void ClusterClient::refuse() {
   const Lock lock(mutex_);
-  ++counts_.messages;
-  return true;
+  ++table_.counts.refused;
 }
 
 void ClusterClient::hear(Time now) {
@@ -181,86 +158,54 @@ void ClusterClient::hear(Time now) {
     try {
       NodeBeat beat = open_beat(bytes, setup_.key);
       const Lock lock(mutex_);
-      std::string name = beat.node;
-      heard_.insert_or_assign(std::move(name), Heard{.beat = std::move(beat), .at = now});
+      table_.hear(std::move(beat), now);
     } catch (const Error& e) {
       static_cast<void>(e);  // a stranger, who may be right in a cluster of his own
-      const Lock lock(mutex_);
-      ++counts_.refused;
+      refuse();
     }
   }
-  std::vector<std::uint64_t> all;
-  bool others = false;
+  TaskTable::Failed failed;
   {
     const Lock lock(mutex_);
-    std::erase_if(heard_, [&](const auto& node) { return now - node.second.at > setup_.silence; });
-    if (slots() > 0 || entries_.empty()) no_agents_since_ = now;
-    if (now - no_agents_since_ <= setup_.patience) return;
-    for (const auto& [number, entry] : entries_) all.push_back(number);
-    others = !heard_.empty();
-    no_agents_since_ = now;
+    failed = table_.tick(now);
   }
-  fail_all(all, std::make_exception_ptr(NoAgents(fmt::format(
-                    "no agent of this build has been heard of for {} s{}: start this program "
-                    "with --brood-agent",
-                    std::chrono::duration<double>(setup_.patience).count(),
-                    others ? ", only agents of other builds" : ""))));
+  fail(failed);
 }
 
-// So many tasks go together as a worker does in the time that a message is worth: one of a long
-// kind, many of a short one.
-void ClusterClient::measure(Time now) {
-  constexpr double kWorth = 0.02;  // seconds
-  const Lock lock(mutex_);
-  const double seconds = std::chrono::duration<double>(now - measured_at_).count();
-  const auto done = static_cast<double>(finished_ - std::exchange(measured_, finished_));
-  measured_at_ = now;
-  if (done == 0 || seconds <= 0) return;
-  const double each = seconds * std::max(slots(), 1U) / done;
-  together_ = static_cast<std::size_t>(std::clamp(kWorth / each, 1.0, double{kMostItems}));
+void ClusterClient::look(Time now) {
+  {
+    const Lock lock(mutex_);
+    if (!table_.wants_look(now)) return;
+  }
+  const bool nothing = engine_->empty(build_);
+  TaskTable::Failed failed;
+  {
+    const Lock lock(mutex_);
+    failed = table_.looked(nothing, now);
+  }
+  fail(failed);
 }
 
-void ClusterClient::look_for_losses(Time now) {
-  std::uint64_t received = 0;
+// Agents do what they have for a client that they hear of, and stop what it does not want.
+void ClusterClient::tell_agents(Time now) {
+  ClientNote note{.client = id_, .cancelled = {}};
   {
     const Lock lock(mutex_);
-    if (in_flight_ == 0) {
-      empty_ = false;
-      return;
-    }
-    received = received_;
+    note.cancelled = table_.take_dropped();
+    if (note.cancelled.empty() && (now < next_note_ || table_.in_flight() == 0)) return;
   }
-  if (received != empty_received_) {
-    // Something goes on: the engine need not be asked.
-    empty_received_ = received;
-    empty_ = false;
-    return;
-  }
-  if (!engine_->empty(build_)) {
-    empty_ = false;
-    return;
-  }
-  if (!std::exchange(empty_, true)) {
-    empty_since_ = now;
-    return;
-  }
-  if (now - empty_since_ < setup_.audit) return;
-  std::vector<std::uint64_t> lost;
-  std::vector<std::uint64_t> given_up;
-  {
-    const Lock lock(mutex_);
-    if (received != received_) return;
-    for (auto& [number, entry] : entries_) {
-      if (!entry.sent || entry.sent_at > empty_since_) continue;
-      (entry.kind->at_most_once ? given_up : lost).push_back(number);
-    }
-    counts_.resent += lost.size();
-  }
-  empty_ = false;
-  put_back(lost);
-  fail_all(given_up, std::make_exception_ptr(TaskLost(
-                         "the task, which was to run at most once, was lost with its node or on "
-                         "its way: it has run, or has not")));
+  next_note_ = now + kNote;
+  told_ = true;
+  // A million numbers make no message.
+  constexpr std::size_t kMost = 4096;
+  std::vector<std::uint64_t> all = std::move(note.cancelled);
+  do {
+    const std::size_t count = std::min(kMost, all.size());
+    const auto from = all.end() - static_cast<std::ptrdiff_t>(count);
+    note.cancelled.assign(from, all.end());
+    all.erase(from, all.end());
+    engine_->note(sign(note, setup_.key));
+  } while (!all.empty());
 }
 
 void ClusterClient::run_sender() {
@@ -272,19 +217,11 @@ void ClusterClient::run_sender() {
       const Time now = Deadline::Clock::now();
       if (now >= next_look) {
         hear(now);
-        measure(now);
-        look_for_losses(now);
+        look(now);
+        tell_agents(now);
         next_look = now + kTick;
       }
-      for (;;) {
-        const std::vector<std::uint64_t> numbers = take_next();
-        if (numbers.empty()) break;
-        if (!send(numbers)) {
-          put_back(numbers);
-          full = true;
-          break;
-        }
-      }
+      full = !send_all();
     } catch (const std::exception& e) {
       static_cast<void>(e);  // no memory: what is not sent stays in the queue, or is found lost
       full = true;
@@ -301,86 +238,97 @@ void ClusterClient::run_receiver() {
       accept(open_result(*bytes, setup_.key));
     } catch (const Error& e) {
       static_cast<void>(e);
-      const Lock lock(mutex_);
-      ++counts_.refused;
+      refuse();
     }
   }
 }
 
 void ClusterClient::accept(const ResultMessage& message) {
+  using What = TaskTable::Verdict::What;
   if (message.client != id_) throw DecodeError("a result for another client");
   bool room = false;
   for (const TaskResult& result : message.results) {
-    std::shared_ptr<ClusterTask> task;
+    const bool good = result.kind == TaskResult::Kind::value;
+    TaskTable::Verdict verdict;
     {
       const Lock lock(mutex_);
-      task = take_out(result.number);
-      if (!task) {
-        ++counts_.duplicates;  // or forgotten
-        continue;
+      verdict = table_.accept(result, Deadline::Clock::now());
+      if (verdict.what == What::final) {
+        ClusterStats::Node& node = by_node_[message.node];
+        ++node.results;
+        if (!good) ++node.failures;
       }
-      ++finished_;
-      room = room || !queue_.empty();
+      room = room || table_.waiting();
     }
-    if (result.kind == TaskResult::Kind::value) {
-      task->finish(result.bytes);
-      continue;
-    }
-    std::exception_ptr error;
-    try {
-      if (result.kind == TaskResult::Kind::lost) {
-        throw TaskLost(
-            std::string(reinterpret_cast<const char*>(result.bytes.data()), result.bytes.size()));
+    if (verdict.what == What::final) {
+      if (good) {
+        verdict.task->finish(result.bytes);
+      } else {
+        verdict.task->fail(error_of(result, message.node));
       }
-      ErrorRecord record = decode_error(result.bytes);
-      if (record.process.empty()) record.process = message.node;
-      throw_error(record);
-    } catch (...) {
-      error = std::current_exception();
+    } else if (verdict.what == What::question) {
+      ask(verdict.call, result.number, error_of(result, message.node));
     }
-    task->fail(error);
   }
   {
     const Lock lock(mutex_);
-    ++received_;
+    table_.accepted();
   }
   if (room) wake();
 }
 
-void ClusterClient::fail_all(const std::vector<std::uint64_t>& numbers,
-                             const std::exception_ptr& error) {
-  for (const std::uint64_t number : numbers) {
+// The caller's predicate may take its time, which is not the receiver's.
+void ClusterClient::ask(const std::shared_ptr<const ClusterCall>& call, std::uint64_t number,
+                        const std::exception_ptr& error) {
+  post_callback([weak = weak_from_this(), call, number, error] {
+    const bool again = worth_it(call->retry_if, error);
+    const std::shared_ptr<ClusterClient> client = weak.lock();
+    if (!client) return;  // its tasks have failed
     std::shared_ptr<ClusterTask> task;
     {
-      const Lock lock(mutex_);
-      task = take_out(number);
+      const Lock lock(client->mutex_);
+      if (again) {
+        const double chance = std::uniform_real_distribution<double>(0, 1)(client->random_);
+        client->table_.try_again(number, Deadline::Clock::now(), chance);
+      } else {
+        task = client->table_.drop(number);
+      }
     }
     if (task) task->fail(error);
-  }
+  });
 }
 
-std::vector<ClusterClient::Node> ClusterClient::nodes() {
-  const Lock lock(mutex_);
-  std::vector<Node> nodes;
-  nodes.reserve(heard_.size());
-  for (const auto& [name, heard] : heard_) {
-    nodes.push_back({.name = name,
-                     .slots = heard.beat.slots,
-                     .in_hand = heard.beat.in_hand,
-                     .can_run = heard.beat.build == build_});
-  }
-  std::ranges::sort(nodes, {}, &Node::name);
-  return nodes;
+void ClusterClient::fail(const TaskTable::Failed& failed) {
+  for (const auto& [task, error] : failed) task->fail(error);
 }
 
 bool ClusterClient::idle() {
   const Lock lock(mutex_);
-  return entries_.empty();
+  return table_.empty();
+}
+
+std::vector<TaskTable::Node> ClusterClient::nodes() {
+  const Lock lock(mutex_);
+  return table_.nodes();
 }
 
 ClusterCounts ClusterClient::counts() {
   const Lock lock(mutex_);
-  return counts_;
+  return table_.counts;
+}
+
+ClusterStats ClusterClient::stats() {
+  ClusterStats stats;
+  const Lock lock(mutex_);
+  stats.counts = table_.counts;
+  waiting_->add_to(stats.waiting);
+  away_->add_to(stats.away);
+  for (const auto& [name, node] : by_node_) {
+    stats.nodes.push_back(node);
+    stats.nodes.back().name = name;
+  }
+  std::ranges::sort(stats.nodes, {}, &ClusterStats::Node::name);
+  return stats;
 }
 
 }  // namespace brood::detail

@@ -10,24 +10,24 @@ ClusterCalls::ClusterCalls(std::shared_ptr<ClusterClient> client, CallOptions op
                            bool at_most_once)
     : client_(std::move(client)), options_(std::move(options)) {
   const std::shared_ptr<const CallLimits> limits = limits_of(options_);  // throws for nonsense
-  const auto refuse = [](bool given, const char* what) {
-    if (given) {
-      throw ArgumentError(
-          fmt::format("{} is not for tasks of a cluster: use it in the tasks' own "
-                      "pools, or with a Pool",
-                      what));
-    }
-  };
-  refuse(options_.deadline.count() != 0, "a deadline");
-  refuse(options_.priority != 0, "a priority");
-  refuse(static_cast<bool>(options_.retry_if), "retry_if");
-  limits_.at_most_once = at_most_once;
+  limits_.kind.at_most_once = at_most_once;
   if (!limits) return;
-  limits_.timeout = limits->timeout.count();
-  limits_.cpu_time = limits->cpu_time.count();
-  limits_.memory = limits->memory;
-  limits_.retries = limits->retries;
-  limits_.backoff = limits->backoff.count();
+  TaskKind& kind = limits_.kind;
+  kind.timeout = limits->timeout.count();
+  kind.cpu_time = limits->cpu_time.count();
+  kind.memory = limits->memory;
+  kind.backoff = limits->backoff.count();
+  kind.max_backoff = limits->max_backoff.count();
+  kind.jitter = limits->jitter;
+  kind.priority = limits->priority;
+  limits_.deadline = limits->deadline;
+  // Crashes the agents see to; a predicate can be asked here only.
+  if (limits->retry_if) {
+    limits_.retries = limits->retries;
+    limits_.retry_if = limits->retry_if;
+  } else {
+    kind.retries = limits->retries;
+  }
 }
 
 void ClusterCalls::refuse_handles(const ByteSink& sink) {
@@ -39,7 +39,7 @@ void ClusterCalls::refuse_handles(const ByteSink& sink) {
 
 std::size_t ClusterCalls::workers_now() const {
   std::size_t workers = 0;
-  for (const ClusterClient::Node& node : client_->nodes()) workers += node.can_run ? node.slots : 0;
+  for (const TaskTable::Node& node : client_->nodes()) workers += node.can_run ? node.slots : 0;
   return std::max<std::size_t>(workers, 1);
 }
 

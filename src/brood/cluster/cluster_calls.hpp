@@ -133,13 +133,13 @@ class ClusterCalls {
       using Arguments = std::tuple<Ts...>;
       ClusterResults<R> call{.futures = {}, .progress = options_.progress};
       call.futures.reserve(items);
-      const auto kind = make_kind<Function, Arguments, R, Spread>(function);
+      const auto shared = make_call<Function, Arguments, R, Spread>(function);
       const std::uint64_t seed = this->seed();
       auto at = std::tuple(std::ranges::begin(ranges)...);
       for (std::size_t i = 0; i < items; ++i) {
         std::apply(
             [&](auto&... each) {
-              call.futures.push_back(send<R>(kind, ItemNumber{i, seed}, Arguments(Ts(*each)...)));
+              call.futures.push_back(send<R>(shared, ItemNumber{i, seed}, Arguments(Ts(*each)...)));
               (static_cast<void>(++each), ...);
             },
             at);
@@ -179,7 +179,7 @@ class ClusterCalls {
     using R = std::remove_cvref_t<decltype(invoke_stored(std::declval<Function&>(),
                                                          std::declval<Arguments>()))>;
     const Function function(std::forward<F>(f));
-    return send<R>(make_kind<Function, Arguments, R, false>(function),
+    return send<R>(make_call<Function, Arguments, R, false>(function),
                    ItemNumber{ItemNumber::kNone, seed()}, Arguments(std::forward<Args>(args)...));
   }
 
@@ -210,17 +210,18 @@ class ClusterCalls {
   using map_arguments_t = typename MapArguments<Spread, Function, Ranges...>::type;
 
   template <class F, class Arguments, class R, bool Spread>
-  std::shared_ptr<const TaskKind> make_kind(const F& function) const {
+  std::shared_ptr<const ClusterCall> make_call(const F& function) const {
     VectorSink sink;
     encode_callable(sink, function);
     refuse_handles(sink);
-    auto kind = std::make_shared<TaskKind>(limits_);
-    kind->function = thunk_id<&run_far<F, Arguments, R, Spread>, ThunkKind::task>();
-    kind->prefix = sink.take();
-    return kind;
+    auto call = std::make_shared<ClusterCall>(limits_);
+    call->kind.function = thunk_id<&run_far<F, Arguments, R, Spread>, ThunkKind::task>();
+    call->kind.prefix = sink.take();
+    call->made = Deadline::Clock::now();
+    return call;
   }
   template <class R, class Arguments>
-  Future<R> send(const std::shared_ptr<const TaskKind>& kind, ItemNumber number,
+  Future<R> send(const std::shared_ptr<const ClusterCall>& call, ItemNumber number,
                  const Arguments& arguments, std::size_t* argument_bytes = nullptr) const {
     VectorSink sink;
     encode(sink, number);
@@ -229,7 +230,7 @@ class ClusterCalls {
     if (argument_bytes != nullptr) *argument_bytes = sink.written() - before;
     refuse_handles(sink);
     auto result = std::make_shared<ClusterResult<R>>(client_);
-    result->set_number(client_->submit(kind, sink.take(), result));
+    result->set_number(client_->submit(call, sink.take(), result));
     return FutureAccess::make<R>(std::shared_ptr<LocalResult<R>>(result));
   }
   /// Throws ArgumentError if there are any.
@@ -239,7 +240,7 @@ class ClusterCalls {
 
   std::shared_ptr<ClusterClient> client_;
   CallOptions options_;
-  TaskKind limits_;  // of which the function is not known yet
+  ClusterCall limits_;  // of which the function is not known yet
 };
 
 template <class F, class... Args>
@@ -253,18 +254,18 @@ class ClusterCalls::Stream {
   template <class G>
   Stream(const ClusterCalls& calls, G&& f)
       : calls_(calls),
-        kind_(calls.make_kind<F, Arguments, Result, false>(F(std::forward<G>(f)))),
+        call_(calls.make_call<F, Arguments, Result, false>(F(std::forward<G>(f)))),
         seed_(calls.seed()) {}
 
   /// `bytes`: how many it takes.
   Future<Result> submit(std::size_t& bytes, Args... args) {
-    return calls_.send<Result>(kind_, ItemNumber{item_++, seed_},
+    return calls_.send<Result>(call_, ItemNumber{item_++, seed_},
                                Arguments(std::forward<Args>(args)...), &bytes);
   }
 
  private:
   ClusterCalls calls_;
-  std::shared_ptr<const TaskKind> kind_;
+  std::shared_ptr<const ClusterCall> call_;
   std::uint64_t seed_;
   std::uint64_t item_ = 0;
 };

@@ -34,6 +34,8 @@ class ClientEngine {
   virtual bool empty(std::uint64_t build) = 0;
   /// Beats since the last call.
   virtual std::vector<Bytes> beats() = 0;
+  /// To all agents that listen now.
+  virtual void note(std::span<const std::byte> message) = 0;
   /// The largest message that it takes.
   [[nodiscard]] virtual std::size_t most_bytes() const = 0;
 };
@@ -62,6 +64,8 @@ class AgentEngine {
   /// True: the engine has it for the client. False: try again.
   virtual bool reply(const ClientId& client, std::span<const std::byte> message) = 0;
   virtual void beat(std::span<const std::byte> message) = 0;
+  /// Notes of clients since the last call.
+  virtual std::vector<Bytes> notes() = 0;
   [[nodiscard]] virtual std::size_t most_bytes() const = 0;
 };
 

@@ -21,6 +21,8 @@ template <>
 constexpr std::string_view kLabel<ResultMessage> = "brood result";
 template <>
 constexpr std::string_view kLabel<NodeBeat> = "brood beat";
+template <>
+constexpr std::string_view kLabel<ClientNote> = "brood note";
 
 template <class T>
 std::string key_for(std::string_view key) {
@@ -70,6 +72,7 @@ Bytes sign(const ResultMessage& message, std::string_view key) {
   return signed_bytes(message, key);
 }
 Bytes sign(const NodeBeat& beat, std::string_view key) { return signed_bytes(beat, key); }
+Bytes sign(const ClientNote& note, std::string_view key) { return signed_bytes(note, key); }
 
 TaskMessage open_task(std::span<const std::byte> bytes, std::string_view key) {
   return of_this_version(opened<TaskMessage>(bytes, key));
@@ -79,6 +82,9 @@ ResultMessage open_result(std::span<const std::byte> bytes, std::string_view key
 }
 NodeBeat open_beat(std::span<const std::byte> bytes, std::string_view key) {
   return opened<NodeBeat>(bytes, key);
+}
+ClientNote open_note(std::span<const std::byte> bytes, std::string_view key) {
+  return of_this_version(opened<ClientNote>(bytes, key));
 }
 
 std::uint64_t own_build() {

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include <brood/channel/thunk.hpp>
-#include <brood/pool/call_limits.hpp>
 
 namespace brood::detail {
 
@@ -20,29 +19,38 @@ using Bytes = std::vector<std::byte>;
 /// Who submitted a task: 32 hexadecimal digits, by chance.
 using ClientId = std::string;
 
-/// One call: what the function's thunk reads is the message's `prefix`, then `call`.
+/// What the tasks of one call have in common. Durations in nanoseconds; 0: none, as of all limits.
+struct TaskKind {
+  FunctionId function{};
+  std::int64_t timeout = 0;
+  std::int64_t cpu_time = 0;
+  std::uint64_t memory = 0;
+  /// Of crashes, by the agent's pool.
+  std::uint32_t retries = 0;
+  std::int64_t backoff = 0;
+  std::int64_t max_backoff = 0;
+  double jitter = 0;
+  std::int32_t priority = 0;
+  /// Acknowledged before they run: a node that is lost with them has run them or has not.
+  bool at_most_once = false;
+  /// What the function's thunk reads first: the callable.
+  Bytes prefix;
+};
+
+/// One call: what the function's thunk reads is the kind's `prefix`, then `call`.
 struct TaskItem {
   std::uint64_t number = 0;   // the client's; a result names it
-  std::uint32_t attempt = 1;  // how often the client has sent it
+  std::uint32_t attempt = 1;  // how many failures the client has seen of it, and one
   Bytes call;
 };
 
-/// Tasks with one function and one set of limits. Their order means nothing.
+/// Tasks of one kind. Their order means nothing.
 struct TaskMessage {
-  static constexpr std::uint32_t kVersion = 1;
+  static constexpr std::uint32_t kVersion = 2;
 
   std::uint32_t version = kVersion;
   ClientId client;
-  std::uint64_t module = 0;  // FunctionId
-  std::uint64_t offset = 0;
-  std::int64_t timeout = 0;  // nanoseconds; 0: none, as all of them
-  std::int64_t cpu_time = 0;
-  std::uint64_t memory = 0;
-  std::uint32_t retries = 0;
-  std::int64_t backoff = 0;
-  /// Acknowledged before they run: a node that is lost with them has run them or has not.
-  bool at_most_once = false;
-  Bytes prefix;
+  TaskKind kind;
   std::vector<TaskItem> items;
 };
 
@@ -50,6 +58,7 @@ struct TaskResult {
   /// `lost`: its nodes were lost, one after the other; nobody tries again.
   enum class Kind : std::uint8_t { value, error, lost };
   std::uint64_t number = 0;
+  std::uint32_t attempt = 1;  // the item's
   Kind kind = Kind::value;
   Bytes bytes;  // value: as the thunk wrote it; error: an encoded ErrorRecord; lost: text
 };
@@ -69,15 +78,25 @@ struct NodeBeat {
   std::uint32_t in_hand = 0;  // tasks
 };
 
+/// What a client tells all agents: that it lives, and which of its tasks nobody wants any more.
+struct ClientNote {
+  std::uint32_t version = TaskMessage::kVersion;
+  ClientId client;
+  bool ended = false;  // nobody wants any of them
+  std::vector<std::uint64_t> cancelled;
+};
+
 /// Bytes with the signature behind them.
 Bytes sign(const TaskMessage& message, std::string_view key);
 Bytes sign(const ResultMessage& message, std::string_view key);
 Bytes sign(const NodeBeat& beat, std::string_view key);
+Bytes sign(const ClientNote& note, std::string_view key);
 /// Throws AuthenticationError for another key, DecodeError for bytes that are none or of another
 /// version.
 TaskMessage open_task(std::span<const std::byte> bytes, std::string_view key);
 ResultMessage open_result(std::span<const std::byte> bytes, std::string_view key);
 NodeBeat open_beat(std::span<const std::byte> bytes, std::string_view key);
+ClientNote open_note(std::span<const std::byte> bytes, std::string_view key);
 
 /// The key of this program's build, by which tasks find agents that can run them.
 std::uint64_t own_build();

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include <brood/cluster/nats_parts_private.hpp>
 #include <brood/cluster/nats_private.hpp>
 #include <brood/errors.hpp>
 
@@ -32,19 +33,45 @@ class TaskEngine {
         results_stream_(setup.name + "_results"),
         consumer_(fmt::format("build_{:016x}", build)),
         tasks_subject_(fmt::format("{}.task.{:016x}", setup.name, build)),
-        beats_subject_(setup.name + ".beat") {}
+        beats_subject_(setup.name + ".beat"),
+        notes_subject_(setup.name + ".note") {}
 
   [[nodiscard]] std::string results_subject(const ClientId& client) const {
     return fmt::format("{}.result.{}", nats_.setup().name, client);
   }
 
  protected:
+  void tell(const std::string& subject, std::span<const std::byte> message) const {
+    natsConnection_Publish(nats_.connection(), subject.c_str(), message.data(),
+                           static_cast<int>(message.size()));
+  }
+  /// To plain messages.
+  [[nodiscard]] Subscription listen(const std::string& subject) const {
+    natsSubscription* made = nullptr;
+    const natsStatus status =
+        natsConnection_SubscribeSync(&made, nats_.connection(), subject.c_str());
+    if (status != NATS_OK) fail_nats("subscribe at", nats_.setup(), status);
+    return Subscription(made);
+  }
+  /// What has come since the last time.
+  static std::vector<Bytes> heard(natsSubscription* subscription) {
+    std::vector<Bytes> all;
+    for (natsMsg* next = nullptr; natsSubscription_NextMsg(&next, subscription, 0) == NATS_OK;) {
+      const NatsMessage message(next);
+      const auto* data = reinterpret_cast<const std::byte*>(natsMsg_GetData(next));
+      all.emplace_back(data, data + natsMsg_GetDataLength(next));
+    }
+    return all;
+  }
+
   const Nats nats_;
+  const NatsParts parts_{nats_};
   const std::string tasks_stream_;
   const std::string results_stream_;
   const std::string consumer_;
   const std::string tasks_subject_;
   const std::string beats_subject_;
+  const std::string notes_subject_;
 };
 
 class NatsClient final : public ClientEngine, private TaskEngine {
@@ -60,11 +87,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
       }
       fail_nats("make streams on", setup, status);
     }
-    natsSubscription* beats = nullptr;
-    const natsStatus status =
-        natsConnection_SubscribeSync(&beats, nats_.connection(), beats_subject_.c_str());
-    if (status != NATS_OK) fail_nats("subscribe at", setup, status);
-    beats_.reset(beats);
+    beats_ = listen(beats_subject_);
   }
   ~NatsClient() override {
     static_cast<void>(js_DeleteConsumer(nats_.js(), results_stream_.c_str(),
@@ -74,7 +97,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
   bool send(std::uint64_t /*build*/, const std::string& id,
             std::span<const std::byte> message) override {
     jsErrCode error{};
-    if (nats_.publish(tasks_subject_, id.c_str(), message, error) == NATS_OK) return true;
+    if (parts_.publish(tasks_subject_, id.c_str(), message, error) == NATS_OK) return true;
     ensure(error);  // the server may have lost what it had, or be full
     return false;
   }
@@ -88,10 +111,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
                                          : NATS_NOT_FOUND;
       if (status == NATS_OK) {
         for (int i = 0; i < list.Count; ++i) {
-          natsMsg* const message = list.Msgs[i];
-          const auto* data = reinterpret_cast<const std::byte*>(natsMsg_GetData(message));
-          received_.emplace_back(data, data + natsMsg_GetDataLength(message));
-          natsMsg_Ack(message, nullptr);
+          received_.emplace_back(std::exchange(list.Msgs[i], nullptr));
         }
         natsMsgList_Destroy(&list);
       } else if (status != NATS_TIMEOUT) {
@@ -99,31 +119,35 @@ class NatsClient final : public ClientEngine, private TaskEngine {
       }
     }
     if (received_.empty()) return std::nullopt;
-    Bytes first = std::move(received_.front());
+    const NatsMessage first = std::move(received_.front());
     received_.pop_front();
-    return first;
+    Bytes bytes;
+    const NatsParts::Read read = parts_.read(first.get(), bytes);
+    if (read == NatsParts::Read::later) {
+      natsMsg_Nak(first.get(), nullptr);
+      return std::nullopt;
+    }
+    natsMsg_Ack(first.get(), nullptr);
+    parts_.discard(first.get());
+    if (read == NatsParts::Read::never) return std::nullopt;  // lost, which is found out
+    return bytes;
   }
   bool empty(std::uint64_t /*build*/) override {
     bool known = true;
     // A result that has not been fetched is not lost.
     const std::uint64_t held = held_for(tasks_stream_, consumer_, known) +
                                held_for(results_stream_, results_consumer_, known);
+    // Without their stream agents could not tell that parts are lost.
+    known = known && parts_.is_there();
     if (!known) {
       jsErrCode error{};
       ensure(error);
     }
     return known && held == 0;
   }
-  std::vector<Bytes> beats() override {
-    std::vector<Bytes> all;
-    for (natsMsg* next = nullptr; natsSubscription_NextMsg(&next, beats_.get(), 0) == NATS_OK;) {
-      const NatsMessage message(next);
-      const auto* data = reinterpret_cast<const std::byte*>(natsMsg_GetData(next));
-      all.emplace_back(data, data + natsMsg_GetDataLength(next));
-    }
-    return all;
-  }
-  [[nodiscard]] std::size_t most_bytes() const override { return nats_.most_bytes(); }
+  std::vector<Bytes> beats() override { return heard(beats_.get()); }
+  void note(std::span<const std::byte> message) override { tell(notes_subject_, message); }
+  [[nodiscard]] std::size_t most_bytes() const override { return NatsParts::kMostBytes; }
 
  private:
   std::uint64_t held_for(const std::string& stream, const std::string& consumer, bool& known) {
@@ -176,6 +200,8 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     if (!there(status)) return status;
     status = make_stream(results_stream_, nats_.setup().name + ".result.*", error);
     if (!there(status)) return status;
+    status = parts_.make_stream(error);
+    if (!there(status)) return status;
     status = make_consumer(tasks_stream_, consumer_, tasks_subject_, false, error);
     if (!there(status)) return status;
     status = make_consumer(results_stream_, results_consumer_, results_subject(id_), true, error);
@@ -186,15 +212,13 @@ class NatsClient final : public ClientEngine, private TaskEngine {
   const std::string results_consumer_;
   Subscription beats_;
   Subscription results_;  // as the next: of the thread that receives
-  std::deque<Bytes> received_;
+  std::deque<NatsMessage> received_;
 };
 
 class NatsAgent final : public AgentEngine, private TaskEngine {
  public:
-  NatsAgent(const NatsSetup& setup, std::uint64_t build) : TaskEngine(setup, build) {}
-  ~NatsAgent() override {
-    for (const auto& [id, message] : taken_) natsMsg_Destroy(message);
-  }
+  NatsAgent(const NatsSetup& setup, std::uint64_t build)
+      : TaskEngine(setup, build), notes_(listen(notes_subject_)) {}
 
   std::optional<Delivery> fetch(Deadline deadline) override {
     // Made by a client, when there is one.
@@ -208,29 +232,39 @@ class NatsAgent final : public AgentEngine, private TaskEngine {
       if (status != NATS_TIMEOUT) std::this_thread::sleep_for(200ms);
       return std::nullopt;
     }
-    natsMsg* const message = std::exchange(list.Msgs[0], nullptr);
+    NatsMessage message(std::exchange(list.Msgs[0], nullptr));
     natsMsgList_Destroy(&list);
-    jsMsgMetaData* found = nullptr;
     Delivery delivery;
-    if (natsMsg_GetMetaData(&found, message) == NATS_OK) {
+    const NatsParts::Read read = parts_.read(message.get(), delivery.message);
+    if (read != NatsParts::Read::whole) {
+      if (read == NatsParts::Read::later) {
+        natsMsg_Nak(message.get(), nullptr);
+      } else {
+        natsMsg_Ack(message.get(), nullptr);  // its tasks are lost, which the client finds out
+      }
+      return std::nullopt;
+    }
+    jsMsgMetaData* found = nullptr;
+    if (natsMsg_GetMetaData(&found, message.get()) == NATS_OK) {
       const MetaData data(found);
       delivery.times = static_cast<std::uint32_t>(data->NumDelivered);
     }
-    const auto* data = reinterpret_cast<const std::byte*>(natsMsg_GetData(message));
-    delivery.message.assign(data, data + natsMsg_GetDataLength(message));
     const std::scoped_lock lock(mutex_);
     delivery.id = ++last_;
-    taken_.emplace(delivery.id, message);
+    taken_.emplace(delivery.id, std::move(message));
     return delivery;
   }
   void extend(std::uint64_t id) override {
     const std::scoped_lock lock(mutex_);
     if (const auto found = taken_.find(id); found != taken_.end()) {
-      natsMsg_InProgress(found->second, nullptr);
+      natsMsg_InProgress(found->second.get(), nullptr);
     }
   }
   void done(std::uint64_t id) override {
-    if (const NatsMessage message = take(id)) natsMsg_Ack(message.get(), nullptr);
+    const NatsMessage message = take(id);
+    if (!message) return;
+    natsMsg_Ack(message.get(), nullptr);
+    parts_.discard(message.get());
   }
   void give_back(std::uint64_t id) override {
     if (const NatsMessage message = take(id)) natsMsg_Nak(message.get(), nullptr);
@@ -243,27 +277,26 @@ class NatsAgent final : public AgentEngine, private TaskEngine {
         client.size() == 32 && client.find_first_not_of("0123456789abcdef") == std::string::npos;
     if (!plain) return true;  // nobody is called so
     jsErrCode error{};
-    return nats_.publish(results_subject(client), nullptr, message, error) == NATS_OK;
+    return parts_.publish(results_subject(client), nullptr, message, error) == NATS_OK;
   }
-  void beat(std::span<const std::byte> message) override {
-    natsConnection_Publish(nats_.connection(), beats_subject_.c_str(), message.data(),
-                           static_cast<int>(message.size()));
-  }
-  [[nodiscard]] std::size_t most_bytes() const override { return nats_.most_bytes(); }
+  void beat(std::span<const std::byte> message) override { tell(beats_subject_, message); }
+  std::vector<Bytes> notes() override { return heard(notes_.get()); }
+  [[nodiscard]] std::size_t most_bytes() const override { return NatsParts::kMostBytes; }
 
  private:
   NatsMessage take(std::uint64_t id) {
     const std::scoped_lock lock(mutex_);
     const auto found = taken_.find(id);
     if (found == taken_.end()) return {};
-    NatsMessage message(found->second);
+    NatsMessage message = std::move(found->second);
     taken_.erase(found);
     return message;
   }
 
+  Subscription notes_;
   Subscription tasks_;  // of the thread that fetches
   std::mutex mutex_;
-  std::map<std::uint64_t, natsMsg*> taken_;  // guarded by mutex_, as the next
+  std::map<std::uint64_t, NatsMessage> taken_;  // guarded by mutex_, as the next
   std::uint64_t last_ = 0;
 };
 

@@ -1,0 +1,166 @@
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <string_view>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include <brood/cluster/nats_parts_private.hpp>
+#include <brood/platform/random.hpp>
+
+namespace brood::detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr const char* kHeader = "Brood-Parts";  // NAME PARTS BYTES
+constexpr std::int64_t kStreamBytes = std::int64_t{1} << 30U;
+constexpr auto kUnfetched = 1h;
+/// Beside the bytes a message has a subject and headers.
+constexpr std::size_t kOverhead = 4096;
+/// A replica may lag behind the server that confirmed.
+constexpr int kTries = 5;
+constexpr auto kLag = 20ms;
+
+std::string fresh_name() {
+  std::array<std::byte, 16> random{};
+  fill_random(random);
+  std::string digits;
+  for (const std::byte byte : random) digits += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return digits;
+}
+
+}  // namespace
+
+NatsParts::NatsParts(const Nats& nats) : nats_(nats), stream_(nats.setup().name + "_parts") {}
+
+natsStatus NatsParts::make_stream(jsErrCode& error) const {
+  jsStreamConfig config;
+  jsStreamConfig_Init(&config);
+  const std::string subject = nats_.setup().name + ".part.>";
+  const char* subjects[] = {subject.c_str()};
+  config.Name = stream_.c_str();
+  config.Subjects = subjects;
+  config.SubjectsLen = 1;
+  config.Discard = js_DiscardNew;
+  config.MaxBytes = kStreamBytes;
+  config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
+  config.Replicas = nats_.setup().replicas;
+  config.AllowDirect = true;
+  return js_AddStream(nullptr, nats_.js(), &config, nullptr, &error);
+}
+
+bool NatsParts::is_there() const {
+  jsStreamInfo* found = nullptr;
+  const natsStatus status = js_GetStreamInfo(&found, nats_.js(), stream_.c_str(), nullptr, nullptr);
+  jsStreamInfo_Destroy(found);
+  return status == NATS_OK;
+}
+
+std::string NatsParts::subject_of(const std::string& name, const std::string& part) const {
+  return fmt::format("{}.part.{}.{}", nats_.setup().name, name, part);
+}
+
+natsStatus NatsParts::publish(const std::string& subject, const char* id,
+                              std::span<const std::byte> message, jsErrCode& error) const {
+  const std::size_t most = nats_.most_bytes() - kOverhead;
+  if (message.size() <= most) return nats_.publish(subject, id, message, error);
+  const std::string name = fresh_name();
+  std::size_t parts = 0;
+  natsStatus status = NATS_OK;
+  for (std::size_t at = 0; at < message.size() && status == NATS_OK; at += most) {
+    const auto part = message.subspan(at, std::min(most, message.size() - at));
+    status = nats_.publish(subject_of(name, std::to_string(parts++)), nullptr, part, error);
+  }
+  natsMsg* made = nullptr;
+  if (status == NATS_OK) status = natsMsg_Create(&made, subject.c_str(), nullptr, nullptr, 0);
+  const NatsMessage reference(made);
+  if (status == NATS_OK) {
+    const std::string value = fmt::format("{} {} {}", name, parts, message.size());
+    status = natsMsgHeader_Set(made, kHeader, value.c_str());
+  }
+  if (status == NATS_OK) {
+    jsPubOptions options;
+    jsPubOptions_Init(&options);
+    options.MsgId = id;
+    status = js_PublishMsg(nullptr, nats_.js(), made, &options, &error);
+  }
+  // If the server has taken the reference all the same, it names nothing, and counts as lost.
+  if (status != NATS_OK) purge(name);
+  return status;
+}
+
+std::optional<NatsParts::Reference> NatsParts::reference_of(natsMsg* message) {
+  const char* value = nullptr;
+  if (natsMsgHeader_Get(message, kHeader, &value) != NATS_OK || value == nullptr) {
+    return std::nullopt;
+  }
+  const std::string_view text(value);
+  const std::size_t first = text.find(' ');
+  const std::size_t second = text.find(' ', std::min(first, text.size()) + 1);
+  Reference found;
+  if (second == std::string_view::npos) return found;  // names nothing
+  const auto number = [](std::string_view digits) {
+    std::size_t n = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n);
+    return error == std::errc() && end == digits.data() + digits.size() ? n : 0;
+  };
+  found.name = text.substr(0, first);
+  found.parts = number(text.substr(first + 1, second - first - 1));
+  found.bytes = number(text.substr(second + 1));
+  const bool plain = found.name.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (!plain || found.bytes > kMostBytes || found.parts > found.bytes) return Reference{};
+  return found;
+}
+
+NatsParts::Read NatsParts::read(natsMsg* message, Bytes& bytes) const {
+  const auto append = [&bytes](natsMsg* from) {
+    const auto* data = reinterpret_cast<const std::byte*>(natsMsg_GetData(from));
+    bytes.insert(bytes.end(), data, data + natsMsg_GetDataLength(from));
+  };
+  bytes.clear();
+  const std::optional<Reference> reference = reference_of(message);
+  if (!reference) {
+    append(message);
+    return Read::whole;
+  }
+  bytes.reserve(reference->bytes);
+  for (std::size_t part = 0; part < reference->parts; ++part) {
+    const std::string subject = subject_of(reference->name, std::to_string(part));
+    jsDirectGetMsgOptions options;
+    jsDirectGetMsgOptions_Init(&options);
+    options.LastBySubject = subject.c_str();
+    natsStatus status = NATS_NOT_FOUND;
+    for (int turn = 0; turn < kTries && status == NATS_NOT_FOUND; ++turn) {
+      if (turn > 0) std::this_thread::sleep_for(kLag);
+      natsMsg* found = nullptr;
+      status = js_DirectGetMsg(&found, nats_.js(), stream_.c_str(), nullptr, &options);
+      const NatsMessage held(found);
+      if (status == NATS_OK) append(found);
+    }
+    if (status == NATS_NOT_FOUND) return Read::never;
+    if (status != NATS_OK) return Read::later;
+    if (bytes.size() > reference->bytes) return Read::never;
+  }
+  const bool whole = bytes.size() == reference->bytes && reference->parts > 0;
+  return whole ? Read::whole : Read::never;
+}
+
+void NatsParts::discard(natsMsg* message) const {
+  if (const auto reference = reference_of(message); reference && !reference->name.empty()) {
+    purge(reference->name);
+  }
+}
+
+void NatsParts::purge(const std::string& name) const {
+  const std::string subject = subject_of(name, "*");
+  jsOptions options;
+  jsOptions_Init(&options);
+  options.Wait = kAnswer;
+  options.Stream.Purge.Subject = subject.c_str();
+  static_cast<void>(js_PurgeStream(nats_.js(), stream_.c_str(), &options, nullptr));
+}
+
+}  // namespace brood::detail
