@@ -96,6 +96,19 @@ int main(int argc, char** argv) {
                   .judged = bench::Judged::ours_at_most,
                   .unit = "us"});
 
+  const long payload = bench::scaled(16'000'000);
+  add("payload", [&](benchmark::State& state) {
+    const std::string data(static_cast<std::size_t>(payload), 'x');
+    for (auto _ : state) {
+      benchmark::DoNotOptimize(cluster.apply([](const std::string& s) { return s; }, data));
+    }
+  });
+  if (dask) add_dask("dask_payload", "dask_payload", payload);
+  rows.push_back({.what = "16 MB there and back, beside Dask",
+                  .ours = "payload",
+                  .beside = dask ? "dask_payload" : "",
+                  .judged = bench::Judged::for_information});
+
   const long heavy = bench::scaled(20'000) / 100 + 4;
   add("heavy", [&](benchmark::State& state) { map_of(state, cluster, ten_milliseconds, heavy); });
   add("heavy_local",

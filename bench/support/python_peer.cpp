@@ -91,6 +91,12 @@ def run_dask_round_trip(pool, n):
 def run_dask_map(pool, n):
     return with_dask(lambda client: client.gather(client.map(same, range(n), pure=False)))
 
+def run_dask_payload(pool, n):
+    data = bytes(n)
+    def run(client):
+        assert len(client.submit(same, data, pure=False).result()) == n
+    return with_dask(run)
+
 def run_process(pool, n):
     for _ in range(n):
         process = multiprocessing.Process(target=nothing)

@@ -22,8 +22,8 @@ class PythonPeer {
   //   apply_async  n calls of it, all submitted before the first result is awaited
   //   executor     the same with a ProcessPoolExecutor(2)
   //   joblib_large two results of n bytes from joblib's workers; has_joblib: 1 if it is there
-  //   dask_round_trip, dask_map: n tasks of Dask's distributed, on two processes; has_dask: 1 if it
-  //                is there
+  //   dask_round_trip, dask_map: n tasks of Dask's distributed, on two processes; dask_payload: one
+  //                with n bytes there and back; has_dask: 1 if it is there
   //   process      n times Process(...), start() and join(), one after the other
   //   value        two processes that add 1 to one Value n times each, with its lock
   //   lock         n times RLock.acquire() and release()
