@@ -102,6 +102,7 @@ int main(int argc, char** argv) {
     for (auto _ : state) {
       benchmark::DoNotOptimize(cluster.apply([](const std::string& s) { return s; }, data));
     }
+    state.SetItemsProcessed(state.iterations() * payload);
   });
   if (dask) add_dask("dask_payload", "dask_payload", payload);
   rows.push_back({.what = "16 MB there and back, beside Dask",
