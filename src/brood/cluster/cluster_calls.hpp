@@ -26,6 +26,8 @@
 #include <brood/pool/imap.hpp>
 #include <brood/pool/item_context.hpp>
 #include <brood/pool/map_call.hpp>
+#include <brood/pool/map_types.hpp>
+#include <brood/pool/worker.hpp>
 #include <brood/pool_options.hpp>
 
 namespace brood::detail {
@@ -198,17 +200,6 @@ class ClusterCalls {
   }
 
  private:
-  template <bool Spread, class Function, class... Ranges>
-  struct MapArguments {
-    using type = stored_arguments_t<Function, std::ranges::range_reference_t<Ranges>...>;
-  };
-  template <class Function, class Range>
-  struct MapArguments<true, Function, Range> {
-    using type = std::tuple<spread_arguments_t<Function, std::ranges::range_value_t<Range>>>;
-  };
-  template <bool Spread, class Function, class... Ranges>
-  using map_arguments_t = typename MapArguments<Spread, Function, Ranges...>::type;
-
   template <class F, class Arguments, class R, bool Spread>
   std::shared_ptr<const ClusterCall> make_call(const F& function) const {
     VectorSink sink;

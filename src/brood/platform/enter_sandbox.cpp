@@ -220,7 +220,6 @@ void enter_sandbox(const Sandbox& sandbox) {
   if (!sandbox.processes) {
     filter.forbid({SCMP_SYS(fork), SCMP_SYS(vfork)});
     filter.forbid_if(SCMP_SYS(clone), {has_bits(0, CLONE_THREAD, 0)});
-    filter.hide({SCMP_SYS(clone3)});  // as openat2: clone is used instead
   } else {
     // New namespaces are made so, too.
     constexpr scmp_datum_t kNamespaces[] = {
@@ -229,8 +228,8 @@ void enter_sandbox(const Sandbox& sandbox) {
     for (const scmp_datum_t bit : kNamespaces) {
       filter.forbid_if(SCMP_SYS(clone), {has_bits(0, bit, bit)});
     }
-    filter.hide({SCMP_SYS(clone3)});
   }
+  filter.hide({SCMP_SYS(clone3)});  // as openat2: its flags are out of sight; clone is used instead
   filter.load();
 }
 

@@ -16,11 +16,11 @@
 
 #include <fmt/format.h>
 
-#include <brood/channel/carries_descriptors.hpp>
 #include <brood/errors.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool/item_context.hpp>
 #include <brood/pool/map_items.hpp>
+#include <brood/pool/map_types.hpp>
 #include <brood/pool/pool_core.hpp>
 
 namespace brood::detail {
@@ -34,29 +34,6 @@ template <class Range, class T>
 inline constexpr bool is_count_of = false;
 template <std::integral W, class Bound, class T>
 inline constexpr bool is_count_of<std::ranges::iota_view<W, Bound>, T> = std::is_same_v<W, T>;
-
-/// What F is stored to be called with when a tuple's (or pair's) elements are the arguments.
-template <class F, class Tuple, class = std::make_index_sequence<std::tuple_size_v<Tuple>>>
-struct SpreadArguments;
-template <class F, class Tuple, std::size_t... I>
-struct SpreadArguments<F, Tuple, std::index_sequence<I...>> {
-  using type = stored_arguments_t<F, std::tuple_element_t<I, Tuple>...>;
-};
-template <class F, class Tuple>
-using spread_arguments_t = typename SpreadArguments<F, std::remove_cvref_t<Tuple>>::type;
-
-/// What a map of F over columns of Ts results in; the refusals of what cannot cross.
-template <bool Spread, class F, class... Ts>
-struct MapResult {
-  static constexpr auto check() {
-    require_callable<F, Ts...>();
-    refuse_descriptors<F, Ts...>();
-    return std::type_identity<std::remove_cvref_t<std::invoke_result_t<F&, Ts...>>>{};
-  }
-  using type = typename decltype(check())::type;
-};
-template <class F, class... Ts>
-struct MapResult<true, F, std::tuple<Ts...>> : MapResult<false, F, Ts...> {};
 
 /// The job keeps what the bytes in the sink name.
 inline void keep_all(PoolJob& job, ByteSink& sink) {

@@ -24,6 +24,7 @@
 #include <brood/pool/item_context.hpp>
 #include <brood/pool/map_call.hpp>
 #include <brood/pool/map_reduce.hpp>
+#include <brood/pool/map_types.hpp>
 #include <brood/pool/serial_pool.hpp>
 #include <brood/pool_options.hpp>
 #include <brood/shared_array.hpp>
@@ -192,17 +193,6 @@ class ProcessCalls {
     call.template run<Spread, Ts...>(function, items, seed(), options_.progress, ranges...);
     return call;
   }
-
-  template <bool Spread, class Function, class... Ranges>
-  struct MapArguments {
-    using type = stored_arguments_t<Function, std::ranges::range_reference_t<Ranges>...>;
-  };
-  template <class Function, class Range>
-  struct MapArguments<true, Function, Range> {
-    using type = std::tuple<spread_arguments_t<Function, std::ranges::range_value_t<Range>>>;
-  };
-  template <bool Spread, class Function, class... Ranges>
-  using map_arguments_t = typename MapArguments<Spread, Function, Ranges...>::type;
 
   /// What a submitted call is sent as.
   template <class F, class... Args>
