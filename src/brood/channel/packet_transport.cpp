@@ -1,6 +1,7 @@
 #include <brood/channel/packet_transport.hpp>
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -73,8 +74,18 @@ bool PacketTransport::send(const Outgoing& message, Deadline deadline) {
 std::optional<Incoming> PacketTransport::receive(Deadline deadline) {
   std::unique_ptr<std::byte[]> buffer(spare_.exchange(nullptr));
   if (buffer == nullptr) buffer.reset(new std::byte[kBufferBytes]);  // its pages come when touched
-  std::optional<Packet> packet =
-      receive_packet(socket_.get(), {buffer.get(), kBufferBytes}, deadline);
+  std::optional<Packet> packet;
+  const auto look = [&] {
+    packet = receive_packet(socket_.get(), {buffer.get(), kBufferBytes}, Deadline::now());
+    return packet.has_value();
+  };
+  // Who answers at once does so in a tenth of the time that it takes to sleep and be woken.
+  constexpr std::chrono::microseconds kPeerAnswers{40};
+  if (deadline.is_now()) {
+    look();
+  } else if (!habit_.look_for(look, kPeerAnswers)) {
+    packet = receive_packet(socket_.get(), {buffer.get(), kBufferBytes}, deadline);
+  }
   if (!packet) {
     delete[] spare_.exchange(buffer.release());
     return std::nullopt;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include <brood/channel/spin_habit.hpp>
 #include <brood/channel/transport.hpp>
 #include <brood/platform/byte_stream.hpp>
 #include <brood/platform/fd.hpp>
@@ -34,6 +35,7 @@ class PacketTransport final : public Transport {
 
  private:
   ForkLocalFd socket_;
+  SpinHabit habit_;
   std::atomic<std::byte*> spare_ = nullptr;  // a buffer that nobody uses; whoever takes it owns it
 };
 

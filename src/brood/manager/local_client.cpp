@@ -12,7 +12,7 @@
 #include <brood/errors.hpp>
 #include <brood/manager/managed.hpp>
 #include <brood/manager/server.hpp>
-#include <brood/manager/spin_habit.hpp>
+#include <brood/channel/spin_habit.hpp>
 #include <brood/platform/signal_name.hpp>
 #include <brood/process/family.hpp>
 

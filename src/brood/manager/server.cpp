@@ -14,7 +14,7 @@
 #include <brood/errors.hpp>
 #include <brood/manager/remote_server.hpp>
 #include <brood/manager/slot_sink.hpp>
-#include <brood/manager/spin_habit.hpp>
+#include <brood/channel/spin_habit.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/process/child.hpp>
 

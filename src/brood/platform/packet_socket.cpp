@@ -109,7 +109,7 @@ std::optional<Packet> receive_packet(int socket, std::span<std::byte> buffer, De
       case ECONNRESET:
         continue;
       case EAGAIN:
-        if (!wait_readable(socket, deadline)) return std::nullopt;
+        if (deadline.is_now() || !wait_readable(socket, deadline)) return std::nullopt;
         continue;
       default:
         throw SystemError("recvmsg", "", errno);
