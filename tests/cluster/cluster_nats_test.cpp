@@ -11,6 +11,7 @@
 #include <future>
 #include <iostream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -152,6 +153,50 @@ TEST_F(ClusterNats, PartsThatTheServerHasLostCostTimeOnly) {
   start_agents(1);
   EXPECT_EQ(task.get(30s), 3'500'000U);
   EXPECT_EQ(pool.counts().resent, 1U);
+}
+
+TEST_F(ClusterNats, AFullServerHoldsThingsUpAndNoMore) {
+  server_.emplace(std::vector<std::string>{"-js"}, "jetstream { max_file_store: 64MB }\n");
+  const ClusterPool pool = this->pool();
+  const std::vector<std::string> texts(12, std::string(3'000'000, 'x'));
+  auto sizes = std::async(std::launch::async, [&] {
+    return pool.map([](const std::string& s) { return s.size(); }, texts);
+  });
+  ASSERT_TRUE(eventually([&] { return server_->stored() > 9'000'000; })) << server_->stored();
+  start_agents(1);
+  EXPECT_EQ(sizes.get(), std::vector<std::size_t>(12, 3'000'000));
+  const NatsServer tiny({"-js"}, "jetstream { max_file_store: 1MB }\n");
+  try {
+    const ClusterPool none({.url = tiny.url()});
+    FAIL() << "nothing was thrown";
+  } catch (const EngineError& e) {
+    EXPECT_NE(std::string(e.what()).find("max_file_store"), std::string::npos) << e.what();
+  }
+}
+
+/// The agent in one of whose workers this is.
+int agent_here() {
+  std::ifstream stat("/proc/" + std::to_string(::getppid()) + "/stat");
+  std::string text;
+  std::getline(stat, text);
+  int parent = 0;
+  std::istringstream(text.substr(text.rfind(')') + 4)) >> parent;
+  return parent;
+}
+
+TEST_F(ClusterNats, ATaskThatKillsItsNodesIsGivenUp) {
+  const ClusterPool pool = this->pool();
+  Future<void> poison = pool.submit([] { ::kill(agent_here(), SIGKILL); });
+  int killed = 0;
+  for (; killed < 6 && !poison.ready(); ++killed) {
+    start_agents(1);
+    ASSERT_TRUE(eventually([&] {
+      return poison.ready() || agents_.back()->program().wait(0ms).has_value();
+    })) << agents_.back()->program().describe();
+  }
+  EXPECT_THROW(poison.get(20s), TaskLost);
+  EXPECT_EQ(killed, 5) << "four, and the one that gave it up";
+  EXPECT_EQ(pool.apply(slow_square, 3), 9);
 }
 
 TEST_F(ClusterNats, ACancelledTaskIsStopped) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -27,7 +28,14 @@ class NatsServer {
            ::access("/usr/bin/nats-server", X_OK) == 0;
   }
 
-  explicit NatsServer(std::vector<std::string> more = {"-js"}) : more_(std::move(more)) {
+  /// `configuration`: of a file, beside the arguments.
+  explicit NatsServer(std::vector<std::string> more = {"-js"},
+                      const std::string& configuration = {})
+      : more_(std::move(more)) {
+    if (!configuration.empty()) {
+      std::ofstream(dir_.file("conf")) << configuration << std::flush;
+      more_.insert(more_.end(), {"-c", dir_.file("conf")});
+    }
     // Below the ports that connections get: a client that tries again and again to connect to a
     // port of those may meet itself there, and then no server can have it back.
     constexpr unsigned kFirst = 20'000;

@@ -112,6 +112,23 @@ natsStatus Nats::publish(const std::string& subject, const char* id,
                     static_cast<int>(message.size()), &options, &error);
 }
 
+natsStatus Nats::add_stream(jsStreamConfig& config, jsErrCode& error) const {
+  constexpr std::int64_t kLeast = std::int64_t{16} << 20U;
+  for (bool smaller = false;; smaller = true) {
+    error = {};
+    const natsStatus status = js_AddStream(nullptr, js_.get(), &config, nullptr, &error);
+    const bool no_room = error == JSStorageResourcesExceededErr ||
+                         error == JSInsufficientResourcesErr ||
+                         error == JSAccountResourcesExceededErr;
+    if (status == NATS_OK && smaller && config.MaxBytes / 4 >= kLeast) {
+      config.MaxBytes /= 4;  // the next ones want some of it, too
+      return js_UpdateStream(nullptr, js_.get(), &config, nullptr, &error);
+    }
+    if (status == NATS_OK || !no_room || config.MaxBytes / 2 < kLeast) return status;
+    config.MaxBytes /= 2;
+  }
+}
+
 Subscription Nats::pull(const std::string& stream, const std::string& consumer) const {
   jsSubOptions options;
   jsSubOptions_Init(&options);

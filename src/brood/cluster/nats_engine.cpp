@@ -85,6 +85,12 @@ class NatsClient final : public ClientEngine, private TaskEngine {
         throw EngineError(fmt::format(
             "{} has no JetStream: start it as nats-server -js -sd DIRECTORY", setup.url));
       }
+      if (error == JSStorageResourcesExceededErr || error == JSInsufficientResourcesErr) {
+        throw EngineError(
+            fmt::format("{} has no room for the streams of a cluster: raise max_file_store of its "
+                        "JetStream, or free its disk; 64 MiB are enough for small tasks",
+                        setup.url));
+      }
       fail_nats("make streams on", setup, status);
     }
     beats_ = listen(beats_subject_);
@@ -174,7 +180,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     config.MaxBytes = kMostBytes;
     config.Replicas = nats_.setup().replicas;
     config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
-    return js_AddStream(nullptr, nats_.js(), &config, nullptr, &error);
+    return nats_.add_stream(config, error);
   }
   natsStatus make_consumer(const std::string& stream, const std::string& name,
                            const std::string& subject, bool mine, jsErrCode& error) {

@@ -49,7 +49,7 @@ natsStatus NatsParts::make_stream(jsErrCode& error) const {
   config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
   config.Replicas = nats_.setup().replicas;
   config.AllowDirect = true;
-  return js_AddStream(nullptr, nats_.js(), &config, nullptr, &error);
+  return nats_.add_stream(config, error);
 }
 
 bool NatsParts::is_there() const {

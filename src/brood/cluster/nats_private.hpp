@@ -55,6 +55,8 @@ class Nats {
   /// Into a stream, confirmed. `id`: the server takes it once; null: as often as it comes.
   natsStatus publish(const std::string& subject, const char* id, std::span<const std::byte> message,
                      jsErrCode& error) const;
+  /// Makes a stream; of fewer MaxBytes, at least 16 MiB, if the server has no more room to promise.
+  natsStatus add_stream(jsStreamConfig& config, jsErrCode& error) const;
   /// Binds to a consumer that is there; null if it is not.
   [[nodiscard]] Subscription pull(const std::string& stream, const std::string& consumer) const;
 
