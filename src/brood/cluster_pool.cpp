@@ -56,6 +56,18 @@ std::vector<ClusterNode> ClusterPool::nodes() const { return client_->nodes(); }
 
 ClusterCounts ClusterPool::counts() const { return client_->counts(); }
 
+int ClusterPool::workers() const {
+  std::uint32_t workers = 0;
+  for (const ClusterNode& node : client_->nodes()) workers += node.can_run ? node.slots : 0;
+  return static_cast<int>(workers);
+}
+
+void ClusterPool::close() { client_->close(); }
+
+void ClusterPool::join() { client_->join(); }
+
+void ClusterPool::terminate() { client_->terminate(); }
+
 ClusterStats ClusterPool::stats() const { return client_->stats(); }
 
 }  // namespace brood

@@ -70,9 +70,18 @@ class ClusterPool : public PoolCalls<ClusterPool> {
   /// The same calls for tasks that shall not run twice: one that was lost fails with TaskLost.
   [[nodiscard]] ClusterCaller at_most_once() const;
 
+  /// Workers of all agents that can run this program, as far as they have been heard of.
+  [[nodiscard]] int workers() const;
   [[nodiscard]] std::vector<ClusterNode> nodes() const;
   [[nodiscard]] ClusterCounts counts() const;
   [[nodiscard]] ClusterStats stats() const;
+
+  /// No more tasks are taken. The agents are nobody's, and stay.
+  void close();
+  /// After close() or terminate(): waits until every task has its result. Throws StateError.
+  void join();
+  /// What has no result fails with TaskCancelled, and the agents stop it; no more is taken.
+  void terminate();
 
  private:
   friend PoolCalls<ClusterPool>;

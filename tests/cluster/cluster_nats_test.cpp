@@ -204,7 +204,10 @@ TEST_F(ClusterNats, ACancelledTaskIsStopped) {
   const ClusterPool pool = this->pool();
   await(pool, 1);
   Future<void> task = pool.submit([] { ::pause(); });
-  ASSERT_TRUE(eventually([&] { return pool.nodes().at(0).in_hand == 1; }));
+  ASSERT_TRUE(eventually([&] {
+    const auto nodes = pool.nodes();
+    return nodes.size() == 1 && nodes[0].in_hand == 1;
+  }));
   EXPECT_TRUE(task.cancel());
   EXPECT_EQ(pool.apply(slow_square, 3), 9);
 }

@@ -368,7 +368,10 @@ TEST(ClusterProtocol, WhatIsCancelledWhileItRunsIsStopped) {
   Future<void> running = pool.submit(hang, dir.file("begun"));
   ASSERT_TRUE(eventually([&] { return std::filesystem::exists(dir.file("begun")); }));
   Future<void> waiting = pool.submit(hang, dir.file("never"));
-  ASSERT_TRUE(eventually([&] { return pool.nodes().at(0).in_hand == 2; }));
+  ASSERT_TRUE(eventually([&] {
+    const auto nodes = pool.nodes();
+    return nodes.size() == 1 && nodes[0].in_hand == 2;
+  }));
   EXPECT_TRUE(waiting.cancel());
   EXPECT_TRUE(running.cancel());
   EXPECT_EQ(pool.apply(square, 4), 16) << "its worker is free";
@@ -395,6 +398,28 @@ TEST(ClusterProtocol, ADeadlineEndsWhatIsLeftOfACall) {
     EXPECT_THROW(static_cast<void>(outcomes[i].value()), TaskTimeout) << i;
   }
   EXPECT_EQ(pool.apply(square, 5), 25) << "what ran was stopped";
+}
+
+TEST(ClusterProtocol, AResultDoesNotWaitForSlowOnesOfItsMessage) {
+  FakeServer server;
+  const TestAgent agent(server, "agent", "secret", detail::own_build(), 2);
+  const ClusterPool pool = client_of(server);
+  const TempDir dir;
+  const std::string go = dir.file("go");
+  const auto second_waits = brood::bind(
+      [](const std::string& file, int n) {
+        while (n == 1 && !std::filesystem::exists(file)) ::usleep(1000);
+        return n;
+      },
+      go);
+  int first = -1;
+  for (const int n : pool.with({.window = 4}).imap_unordered(second_waits, std::vector{1, 0, 2})) {
+    if (first == -1) {
+      first = n;
+      std::ofstream(go) << std::flush;
+    }
+  }
+  EXPECT_NE(first, 1);
 }
 
 TEST(ClusterProtocol, APredicateDecidesAboutAnotherAttempt) {
@@ -471,6 +496,98 @@ TEST(ClusterProtocol, AgentsStopWhatASilentClientWanted) {
   EXPECT_TRUE(eventually([&] { return read_file(dir.file("begun")).size() == 2; }))
       << "a client that is there after all finds it lost";
   pool.reset();
+}
+
+TEST(ClusterProtocol, AFailureSaysWhichItemItWas) {
+  FakeServer server;
+  const TestAgent agent(server, "agent");
+  const ClusterPool pool = client_of(server);
+  const auto bad = [](int n) {
+    if (n == 7) throw Refused("seven");
+    if (n == 8) ::raise(SIGKILL);
+    return n;
+  };
+  const auto outcomes = pool.try_map(bad, numbers(9));
+  try {
+    static_cast<void>(outcomes[7].value());
+    FAIL() << "nothing was thrown";
+  } catch (const Refused& e) {
+    const RemoteTrace* const trace = remote_trace(e);
+    ASSERT_NE(trace, nullptr);
+    EXPECT_EQ(trace->failure().item, 7U);
+    EXPECT_FALSE(trace->failure().stack.empty());
+    EXPECT_NE(trace->failure().process.find("agent-"), std::string::npos);
+  }
+  try {
+    static_cast<void>(outcomes[8].value());
+    FAIL() << "nothing was thrown";
+  } catch (const WorkerCrashed& e) {
+    EXPECT_EQ(e.item(), 8U);
+  }
+}
+
+TEST(ClusterProtocol, BlocksAreReducedWhereTheyAreMapped) {
+  FakeServer server;
+  const TestAgent agent(server, "agent", "secret", detail::own_build(), 2);
+  const ClusterPool pool = client_of(server);
+  ASSERT_TRUE(eventually([&] { return pool.workers() == 2; }));
+  const auto text = [](int n) { return std::to_string(n % 10); };
+  std::string expected = ">";
+  for (int i = 0; i < 1000; ++i) expected += std::to_string(i % 10);
+  EXPECT_EQ(pool.map_reduce(text, std::plus<>(), std::string(">"), numbers(1000)), expected)
+      << "in order, though it is not commutative";
+  EXPECT_LE(pool.counts().tasks, 33U) << "16 blocks for each worker";
+  EXPECT_EQ(
+      pool.with({.chunk = 10}).map_reduce(square, std::plus<>(), 0L, std::views::iota(0, 100)),
+      328'350);
+  EXPECT_EQ(pool.map_reduce(square, std::plus<>(), 5, std::vector<int>()), 5);
+  const auto bad = [](int n) {
+    if (n == 123) throw Refused("in the middle of a block");
+    return n;
+  };
+  try {
+    pool.map_reduce(bad, std::plus<>(), 0, numbers(1000));
+    FAIL() << "nothing was thrown";
+  } catch (const Refused& e) {
+    ASSERT_NE(remote_trace(e), nullptr);
+    EXPECT_EQ(remote_trace(e)->failure().item, 123U);
+  }
+}
+
+TEST(ClusterProtocol, AClosedPoolDoesWhatItHas) {
+  FakeServer server;
+  ClusterPool pool = client_of(server);
+  EXPECT_THROW(pool.join(), StateError);
+  std::vector<Future<int>> tasks;
+  for (int i = 0; i < 50; ++i) tasks.push_back(pool.submit(square, i));
+  pool.close();
+  EXPECT_THROW(static_cast<void>(pool.submit(square, 1)), PoolClosed);
+  const TestAgent agent(server, "agent");
+  pool.join();
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(tasks[static_cast<std::size_t>(i)].ready());
+    EXPECT_EQ(tasks[static_cast<std::size_t>(i)].get(), i * i);
+  }
+}
+
+TEST(ClusterProtocol, ATerminatedPoolStopsWhatItHas) {
+  FakeServer server;
+  const TempDir dir;
+  const TestAgent agent(server, "agent");
+  ClusterPool pool = client_of(server);
+  Future<void> running = pool.submit(
+      [](const std::string& begun) {
+        std::ofstream(begun) << std::flush;
+        ::pause();
+      },
+      dir.file("begun"));
+  ASSERT_TRUE(eventually([&] { return std::filesystem::exists(dir.file("begun")); }));
+  pool.terminate();
+  pool.join();
+  EXPECT_TRUE(running.ready());
+  EXPECT_THROW(running.get(), TaskCancelled);
+  EXPECT_THROW(static_cast<void>(pool.submit(square, 1)), PoolClosed);
+  EXPECT_EQ(client_of(server).apply(square, 3), 9) << "its worker is free";
 }
 
 TEST(ClusterProtocol, TimesAndNodesAreCounted) {

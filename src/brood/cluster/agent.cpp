@@ -299,8 +299,9 @@ void Agent::look_after(Time now) {
   if (extend) next_extension_ = now + engine_.lease() / 3;
   for (auto job = jobs_.begin(); job != jobs_.end();) {
     if (extend && !job->second.acknowledged) engine_.extend(job->first);
-    // Those that the engine did not take before.
-    if (job->second.left == 0 && hand_over(job->first, job->second)) {
+    // Those that the engine did not take before, and those that wait for slower ones.
+    const bool any = job->second.left == 0 || !job->second.results.empty();
+    if (any && hand_over(job->first, job->second)) {
       job = jobs_.erase(job);
     } else {
       ++job;

@@ -108,6 +108,7 @@ std::uint64_t ClusterClient::submit(const std::shared_ptr<const ClusterCall>& ca
   bool first = false;
   {
     const Lock lock(mutex_);
+    if (closed_) throw PoolClosed("the pool of the cluster was closed: it takes no more tasks");
     first = !table_.waiting();
     number = table_.add(call, std::move(bytes), std::move(task), Deadline::Clock::now());
   }
@@ -117,8 +118,12 @@ std::uint64_t ClusterClient::submit(const std::shared_ptr<const ClusterCall>& ca
 
 void ClusterClient::forget(std::uint64_t number) noexcept {
   std::shared_ptr<ClusterTask> task;  // ends without the mutex
-  const Lock lock(mutex_);
-  task = table_.drop(number);
+  {
+    const Lock lock(mutex_);
+    task = table_.drop(number);
+    begin_handing_over();
+  }
+  end_handing_over();
 }
 
 bool ClusterClient::send_all() {
@@ -168,6 +173,7 @@ void ClusterClient::hear(Time now) {
   {
     const Lock lock(mutex_);
     failed = table_.tick(now);
+    begin_handing_over();
   }
   fail(failed);
 }
@@ -182,6 +188,7 @@ void ClusterClient::look(Time now) {
   {
     const Lock lock(mutex_);
     failed = table_.looked(nothing, now);
+    begin_handing_over();
   }
   fail(failed);
 }
@@ -247,6 +254,10 @@ void ClusterClient::accept(const ResultMessage& message) {
   using What = TaskTable::Verdict::What;
   if (message.client != id_) throw DecodeError("a result for another client");
   bool room = false;
+  {
+    const Lock lock(mutex_);
+    begin_handing_over();
+  }
   for (const TaskResult& result : message.results) {
     const bool good = result.kind == TaskResult::Kind::value;
     TaskTable::Verdict verdict;
@@ -274,6 +285,7 @@ void ClusterClient::accept(const ResultMessage& message) {
     const Lock lock(mutex_);
     table_.accepted();
   }
+  end_handing_over();
   if (room) wake();
 }
 
@@ -293,13 +305,55 @@ void ClusterClient::ask(const std::shared_ptr<const ClusterCall>& call, std::uin
       } else {
         task = client->table_.drop(number);
       }
+      client->begin_handing_over();
     }
     if (task) task->fail(error);
+    client->end_handing_over();
   });
 }
 
 void ClusterClient::fail(const TaskTable::Failed& failed) {
   for (const auto& [task, error] : failed) task->fail(error);
+  end_handing_over();
+}
+
+void ClusterClient::end_handing_over() {
+  {
+    const Lock lock(mutex_);
+    if (--handing_over_ > 0 || !table_.empty() || !closed_) return;
+  }
+  ended_.fetch_add(1);
+  futex_wake_all(ended_);
+}
+
+void ClusterClient::close() {
+  const Lock lock(mutex_);
+  closed_ = true;
+}
+
+void ClusterClient::terminate() {
+  TaskTable::Failed failed;
+  {
+    const Lock lock(mutex_);
+    closed_ = true;
+    failed = table_.fail_everything(std::make_exception_ptr(
+        TaskCancelled("the pool of the cluster was terminated before the task had ended")));
+    begin_handing_over();
+  }
+  fail(failed);
+  wake();
+}
+
+void ClusterClient::join() {
+  for (;;) {
+    const std::uint32_t ended = ended_.load();
+    {
+      const Lock lock(mutex_);
+      if (!closed_) throw StateError("join: close or terminate the pool first");
+      if (table_.empty() && handing_over_ == 0) return;
+    }
+    futex_wait({&ended_, ended}, Deadline::never());
+  }
 }
 
 bool ClusterClient::idle() {

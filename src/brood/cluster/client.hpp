@@ -59,12 +59,20 @@ class ClusterClient : public std::enable_shared_from_this<ClusterClient> {
   /// Tasks without a result fail with TaskCancelled, and the agents are told.
   ~ClusterClient();
 
-  /// A number by which it can be forgotten. Throws ArgumentError when it is too large to send.
+  /// A number by which it can be forgotten. Throws ArgumentError when it is too large to send,
+  /// PoolClosed.
   std::uint64_t submit(const std::shared_ptr<const ClusterCall>& call, Bytes bytes,
                        std::shared_ptr<ClusterTask> task);
   /// Nobody wants it: if it has not been sent it is not, else the agents are told, who stop it; its
   /// result is dropped.
   void forget(std::uint64_t number) noexcept;
+
+  /// Nothing more is taken.
+  void close();
+  /// The same, and what has no result fails with TaskCancelled; agents stop it.
+  void terminate();
+  /// After one of these: waits until every task has its result. Throws StateError.
+  void join();
 
   [[nodiscard]] std::vector<TaskTable::Node> nodes();
   [[nodiscard]] ClusterCounts counts();
@@ -84,8 +92,11 @@ class ClusterClient : public std::enable_shared_from_this<ClusterClient> {
   void accept(const ResultMessage& message);
   void ask(const std::shared_ptr<const ClusterCall>& call, std::uint64_t number,
            const std::exception_ptr& error);
-  static void fail(const TaskTable::Failed& failed);
+  void fail(const TaskTable::Failed& failed);
   [[nodiscard]] bool idle();
+  /// What was begun with begin_handing_over(), with the mutex held, has been done.
+  void begin_handing_over() { ++handing_over_; }
+  void end_handing_over();
   void refuse();
   void wake() noexcept;
 
@@ -98,12 +109,15 @@ class ClusterClient : public std::enable_shared_from_this<ClusterClient> {
   bool told_ = false;                   // agents know of this client
   std::atomic<std::uint32_t> kick_{0};  // the sender sleeps on it
   std::atomic<bool> stop_{false};
+  std::atomic<std::uint32_t> ended_{0};  // joiners sleep on it: tasks have ended
   std::mutex mutex_;
   TaskTable table_;  // guarded by mutex_, as all below
   std::unordered_map<std::string, ClusterStats::Node> by_node_;
   const std::unique_ptr<DurationHistogram> waiting_;
   const std::unique_ptr<DurationHistogram> away_;
   std::minstd_rand random_{std::random_device()()};
+  bool closed_ = false;
+  unsigned handing_over_ = 0;  // threads that give tasks their results
   std::thread sender_;
   std::thread receiver_;
 };

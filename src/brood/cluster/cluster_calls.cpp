@@ -30,6 +30,19 @@ ClusterCalls::ClusterCalls(std::shared_ptr<ClusterClient> client, CallOptions op
   }
 }
 
+std::exception_ptr numbered_crash(const std::exception_ptr& failure, std::uint64_t item) {
+  if (item == ItemNumber::kNone) return failure;
+  try {
+    std::rethrow_exception(failure);
+  } catch (const WorkerCrashed& e) {
+    Crash crash = e.crash();
+    crash.item = static_cast<std::size_t>(item);
+    return std::make_exception_ptr(WorkerCrashed(crash));
+  } catch (...) {
+    return failure;
+  }
+}
+
 void ClusterCalls::refuse_handles(const ByteSink& sink) {
   if (!sink.keeps()) return;
   throw ArgumentError(

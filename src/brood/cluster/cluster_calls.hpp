@@ -15,28 +15,35 @@
 #include <utility>
 #include <vector>
 
+#include <brood/bind.hpp>
 #include <brood/channel/callable.hpp>
 #include <brood/channel/carries_descriptors.hpp>
 #include <brood/channel/codec.hpp>
 #include <brood/channel/local_task.hpp>
 #include <brood/cluster/client.hpp>
+#include <brood/cluster/far_call.hpp>
 #include <brood/errors.hpp>
 #include <brood/future.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool/imap.hpp>
 #include <brood/pool/item_context.hpp>
 #include <brood/pool/map_call.hpp>
+#include <brood/pool/map_reduce.hpp>
 #include <brood/pool/map_types.hpp>
-#include <brood/pool/worker.hpp>
 #include <brood/pool_options.hpp>
 
 namespace brood::detail {
+
+/// The death of a worker says which item it was in, if `item` is a number; other failures say so
+/// already.
+std::exception_ptr numbered_crash(const std::exception_ptr& failure, std::uint64_t item);
 
 /// The result of a task far away, as a Future has it.
 template <class R>
 class ClusterResult final : public LocalResult<R>, public ClusterTask {
  public:
-  explicit ClusterResult(const std::shared_ptr<ClusterClient>& client) : client_(client) {}
+  ClusterResult(const std::shared_ptr<ClusterClient>& client, std::uint64_t item)
+      : client_(client), item_(item) {}
 
   void set_number(std::uint64_t number) { number_ = number; }
   void finish(std::span<const std::byte> value) override {
@@ -48,7 +55,7 @@ class ClusterResult final : public LocalResult<R>, public ClusterTask {
     });
   }
   void fail(std::exception_ptr error) override {
-    this->compute_by([&]() -> R { std::rethrow_exception(error); });
+    this->compute_by([&]() -> R { std::rethrow_exception(numbered_crash(error, item_)); });
   }
 
  private:
@@ -57,33 +64,9 @@ class ClusterResult final : public LocalResult<R>, public ClusterTask {
   }
 
   std::weak_ptr<ClusterClient> client_;
+  const std::uint64_t item_;
   std::atomic<std::uint64_t> number_{0};
 };
-
-/// The thunk of a task far away: the callable, which all items of a call share, then the number,
-/// then the arguments.
-template <class F, class Arguments, class R, bool Spread>
-void run_far(ByteSource& call, TaskOutput& output) {
-  F function = decode_callable<F>(call);
-  const auto number = decode<ItemNumber>(call);
-  auto arguments = decode<Arguments>(call);
-  const ItemScope scope = number.item == ItemNumber::kNone
-                              ? ItemScope(nullptr, nullptr, number.seed)
-                              : ItemScope(&number.item, number.seed);
-  const auto compute = [&]() -> R {
-    if constexpr (Spread) {
-      return std::apply(function, std::get<0>(std::move(arguments)));
-    } else {
-      return invoke_stored(function, std::move(arguments));
-    }
-  };
-  if constexpr (std::is_void_v<R>) {
-    compute();
-    output.put_nothing();
-  } else {
-    output.put(static_cast<const R&>(compute()));
-  }
-}
 
 /// The results of a map, as the calls of PoolCalls take them.
 template <class R>
@@ -127,27 +110,7 @@ class ClusterCalls {
 
   template <bool Spread, class F, class Finish, class... Ranges>
   auto map(F&& f, Finish finish, Ranges&&... ranges) const {
-    using Function = stored_callable_t<F>;
-    const Function function(std::forward<F>(f));
-    const std::size_t items = std::min({static_cast<std::size_t>(std::ranges::size(ranges))...});
-    return [&]<class... Ts>(std::type_identity<std::tuple<Ts...>>) {
-      using R = typename MapResult<Spread, Function, Ts...>::type;
-      using Arguments = std::tuple<Ts...>;
-      ClusterResults<R> call{.futures = {}, .progress = options_.progress};
-      call.futures.reserve(items);
-      const auto shared = make_call<Function, Arguments, R, Spread>(function);
-      const std::uint64_t seed = this->seed();
-      auto at = std::tuple(std::ranges::begin(ranges)...);
-      for (std::size_t i = 0; i < items; ++i) {
-        std::apply(
-            [&](auto&... each) {
-              call.futures.push_back(send<R>(shared, ItemNumber{i, seed}, Arguments(Ts(*each)...)));
-              (static_cast<void>(++each), ...);
-            },
-            at);
-      }
-      return finish(call);
-    }(std::type_identity<map_arguments_t<Spread, Function, Ranges...>>{});
+    return map_items<Spread, true>(std::forward<F>(f), finish, std::forward<Ranges>(ranges)...);
   }
 
   template <class F, class Array>
@@ -158,18 +121,33 @@ class ClusterCalls {
   }
 
   template <class MapF, class ReduceF, class Init, class... Ranges>
-  auto map_reduce(MapF&& f, ReduceF&& reduce, Init&& init, Ranges&... ranges) const {
+  auto map_reduce(MapF&& f, ReduceF&& g, Init&& init, Ranges&... ranges) const {
     using Result = std::decay_t<Init>;
+    using Function = stored_callable_t<MapF>;
+    using Reduce = stored_callable_t<ReduceF>;
+    require_callable<Function, std::ranges::range_reference_t<Ranges>...>();
+    require_callable<Reduce, Result, Result>();
+    const Function function(std::forward<MapF>(f));
+    const Reduce reduce(std::forward<ReduceF>(g));
     Result result(std::forward<Init>(init));
-    map<false>(
-        std::forward<MapF>(f),
-        [&](auto& call) {
-          for (auto& value : call.values()) {
-            result = static_cast<Result>(std::invoke(reduce, std::move(result), std::move(value)));
-          }
-        },
-        ranges...);
-    return result;
+    const std::size_t items = std::min({static_cast<std::size_t>(std::ranges::size(ranges))...});
+    return [&]<class... Ts>(std::type_identity<std::tuple<Ts...>>) {
+      const ReduceBlocks blocks(items, options_.chunk, workers_now());
+      using FarCall = FarBlock<Result, Function, Reduce, block_input_t<Ranges, Ts>...>;
+      const auto call = brood::bind(FarCall{}, function, reduce, std::uint64_t{blocks.size});
+      map_items<false, false>(
+          call,
+          [&](auto& done) {
+            for (auto& value : done.values()) {
+              result =
+                  static_cast<Result>(std::invoke(reduce, std::move(result), std::move(value)));
+            }
+          },
+          std::views::iota(std::uint64_t{0}, std::uint64_t{blocks.count}),
+          blocks_of<block_input_t<Ranges, Ts>>(ranges, blocks)...);
+      return std::move(result);
+    }(std::type_identity<
+               stored_arguments_t<Function, std::ranges::range_reference_t<Ranges>...>>{});
   }
 
   template <class F, class... Args>
@@ -200,6 +178,34 @@ class ClusterCalls {
   }
 
  private:
+  /// `Numbered`: the items are the caller's, not blocks of them.
+  template <bool Spread, bool Numbered, class F, class Finish, class... Ranges>
+  auto map_items(F&& f, Finish finish, Ranges&&... ranges) const {
+    using Function = stored_callable_t<F>;
+    const Function function(std::forward<F>(f));
+    const std::size_t items = std::min({static_cast<std::size_t>(std::ranges::size(ranges))...});
+    return [&]<class... Ts>(std::type_identity<std::tuple<Ts...>>) {
+      using R = typename MapResult<Spread, Function, Ts...>::type;
+      using Arguments = std::tuple<Ts...>;
+      ClusterResults<R> call{.futures = {}, .progress = options_.progress};
+      call.futures.reserve(items);
+      const auto shared = make_call<Function, Arguments, R, Spread>(function);
+      const std::uint64_t seed = this->seed();
+      auto at = std::tuple(std::ranges::begin(ranges)...);
+      for (std::size_t i = 0; i < items; ++i) {
+        std::apply(
+            [&](auto&... each) {
+              call.futures.push_back(send<R>(shared,
+                                             ItemNumber{Numbered ? i : ItemNumber::kNone, seed},
+                                             Arguments(Ts(*each)...)));
+              (static_cast<void>(++each), ...);
+            },
+            at);
+      }
+      return finish(call);
+    }(std::type_identity<map_arguments_t<Spread, Function, Ranges...>>{});
+  }
+
   template <class F, class Arguments, class R, bool Spread>
   std::shared_ptr<const ClusterCall> make_call(const F& function) const {
     VectorSink sink;
@@ -220,7 +226,7 @@ class ClusterCalls {
     encode(sink, arguments);
     if (argument_bytes != nullptr) *argument_bytes = sink.written() - before;
     refuse_handles(sink);
-    auto result = std::make_shared<ClusterResult<R>>(client_);
+    auto result = std::make_shared<ClusterResult<R>>(client_, number.item);
     result->set_number(client_->submit(call, sink.take(), result));
     return FutureAccess::make<R>(std::shared_ptr<LocalResult<R>>(result));
   }

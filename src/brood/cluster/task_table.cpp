@@ -176,15 +176,17 @@ void TaskTable::see_to_nodes(Failed& failed, Time now) {
   if (slots() > 0 || entries_.empty()) no_agents_since_ = now;
   if (now - no_agents_since_ <= setup_.patience) return;
   no_agents_since_ = now;
-  std::vector<std::uint64_t> all;
-  all.reserve(entries_.size());
-  for (const auto& [number, entry] : entries_) all.push_back(number);
-  fail_all(
-      failed, all,
-      std::make_exception_ptr(NoAgents(fmt::format(
-          "no agent of this build has been heard of for {} s{}: start this program "
-          "with --brood-agent",
-          in_seconds(setup_.patience), heard_.empty() ? "" : ", only agents of other builds"))));
+  failed = fail_everything(std::make_exception_ptr(NoAgents(fmt::format(
+      "no agent of this build has been heard of for {} s{}: start this program "
+      "with --brood-agent",
+      in_seconds(setup_.patience), heard_.empty() ? "" : ", only agents of other builds"))));
+}
+
+TaskTable::Failed TaskTable::fail_everything(const std::exception_ptr& error) {
+  Failed failed;
+  failed.reserve(entries_.size());
+  while (!entries_.empty()) failed.emplace_back(drop(entries_.begin()->first), error);
+  return failed;
 }
 
 void TaskTable::see_to_deadlines(Failed& failed, Time now) {

@@ -103,6 +103,7 @@ class TaskTable {
   [[nodiscard]] std::vector<std::uint64_t> take_dropped() { return std::exchange(dropped_, {}); }
   /// All that is left.
   [[nodiscard]] std::vector<std::shared_ptr<ClusterTask>> take_all();
+  [[nodiscard]] Failed fail_everything(const std::exception_ptr& error);
 
   /// What a result means.
   struct Verdict {
