@@ -381,6 +381,20 @@ TEST(ClusterProtocol, WhatIsCancelledWhileItRunsIsStopped) {
   EXPECT_TRUE(eventually([&] { return server.tasks() == 0; })) << "nobody tries again";
 }
 
+TEST(ClusterProtocol, WhatProgressThrowsEndsTheCall) {
+  FakeServer server;
+  const TestAgent agent(server, "agent");
+  const ClusterPool pool = client_of(server);
+  const auto hang_at = [](int n) {
+    if (n == 5) ::pause();
+    ::usleep(60'000);
+  };
+  EXPECT_THROW(pool.with({.progress = [](std::size_t, std::size_t) { throw Refused("enough"); }})
+                   .map(hang_at, numbers(6)),
+               Refused);
+  EXPECT_EQ(pool.apply(square, 3), 9) << "what ran was stopped";
+}
+
 TEST(ClusterProtocol, ADeadlineEndsWhatIsLeftOfACall) {
   FakeServer server;
   const TestAgent agent(server, "agent");

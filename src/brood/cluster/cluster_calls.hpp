@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -75,10 +76,20 @@ struct ClusterResults {
   std::function<void(std::size_t, std::size_t)> progress;
 
   void wait() {
-    std::size_t done = 0;
-    for (Future<R>& future : futures) {
-      future.wait();
-      if (progress) progress(++done, futures.size());
+    constexpr std::chrono::milliseconds kProgress{100};
+    auto next = Deadline::Clock::now() + kProgress;
+    for (std::size_t done = 0; done < futures.size();) {
+      futures[done++].wait();
+      if (!progress) continue;
+      const auto now = Deadline::Clock::now();
+      if (now < next && done < futures.size()) continue;
+      next = now + kProgress;
+      try {
+        progress(done, futures.size());
+      } catch (...) {
+        for (Future<R>& future : futures) future.cancel();
+        throw;
+      }
     }
   }
   /// All values; or the first failure, thrown when all have ended.
