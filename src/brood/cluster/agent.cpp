@@ -7,18 +7,13 @@
 #include <fmt/format.h>
 
 #include <brood/channel/exception_data.hpp>
+#include <brood/cluster/pace.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/quiet_thread.hpp>
 
 namespace brood::detail {
 namespace {
 
-using namespace std::chrono_literals;
-
-constexpr auto kFetch = 500ms;  // between two looks at whether it is to end
-constexpr auto kTick = 100ms;   // between two looks at leases and beats
-constexpr auto kIdle = 500ms;   // the same with nothing in hand
-constexpr auto kFull = 5ms;     // before a full agent looks for room again
 /// Numbers of cancelled tasks that are remembered for each client, in case that they come yet.
 constexpr std::size_t kMostCancelled = 100'000;
 constexpr std::size_t kReplyBytes = std::size_t{256} << 10U;
@@ -45,10 +40,10 @@ void Agent::run_fetcher() {
   const std::uint32_t most = kAgentAhead * setup_.workers;
   while (!stop_.load() && !end_.load()) {
     if (in_hand_.load() >= most) {
-      std::this_thread::sleep_for(kFull);
+      std::this_thread::sleep_for(kAgentFull);
       continue;
     }
-    std::optional<AgentEngine::Delivery> delivery = engine_.fetch(Deadline::after(kFetch));
+    std::optional<AgentEngine::Delivery> delivery = engine_.fetch(Deadline::after(kAgentFetch));
     if (!delivery) continue;
     // Counted from here on, or the next one would be fetched before this one is looked at.
     in_hand_.fetch_add(1);
@@ -66,7 +61,7 @@ void Agent::run(std::chrono::nanoseconds grace) {
   for (;;) {
     look_after(Deadline::Clock::now());
     const bool nothing = jobs_.empty() && !stop_.load();
-    do_next(Deadline::after(nothing ? kIdle : kTick));
+    do_next(Deadline::after(nothing ? kAgentIdle : kAgentTick));
     if (!stop_.load()) continue;
     if (end.is_never()) end = Deadline::after(grace);
     const bool idle = jobs_.empty() && in_hand_.load() == 0;

@@ -8,6 +8,7 @@
 
 #include <brood/channel/callback_threads.hpp>
 #include <brood/channel/exception_data.hpp>
+#include <brood/cluster/pace.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/futex.hpp>
 #include <brood/platform/quiet_thread.hpp>
@@ -18,10 +19,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kReceive = 200ms;  // between two looks at whether it is to end
-constexpr auto kTick = 50ms;      // between two looks at the engine
-constexpr auto kIdle = 500ms;     // the same while there are no tasks
-constexpr auto kNoRoom = 5ms;     // before an engine that took nothing is asked again
-constexpr auto kNote = 1s;        // between two signs of life
 /// What a message has beside its calls, at most.
 constexpr std::size_t kOverhead = 4096;
 
@@ -201,7 +198,7 @@ void ClusterClient::tell_agents(Time now) {
     note.cancelled = table_.take_dropped();
     if (note.cancelled.empty() && (now < next_note_ || table_.in_flight() == 0)) return;
   }
-  next_note_ = now + kNote;
+  next_note_ = now + kClientNote;
   told_ = true;
   // A million numbers make no message.
   constexpr std::size_t kMost = 4096;
@@ -226,14 +223,16 @@ void ClusterClient::run_sender() {
         hear(now);
         look(now);
         tell_agents(now);
-        next_look = now + kTick;
+        next_look = now + kClientTick;
       }
       full = !send_all();
     } catch (const std::exception& e) {
       static_cast<void>(e);  // no memory: what is not sent stays in the queue, or is found lost
       full = true;
     }
-    futex_wait({&kick_, kick}, Deadline::after(full ? kNoRoom : idle() ? kIdle : kTick));
+    futex_wait({&kick_, kick}, Deadline::after(full     ? kClientFull
+                                               : idle() ? kClientIdle
+                                                        : kClientTick));
   }
 }
 

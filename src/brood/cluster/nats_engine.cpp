@@ -18,11 +18,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::int64_t kMostMessages = 100'000;              // of tasks
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 30U;  // of either stream
 constexpr auto kUnfetched = 1h;                              // results that nobody fetched
 constexpr std::int64_t kNano = 1'000'000'000;
-constexpr int kBatch = 16;
 
 /// What both sides have: the connection, and what things are called.
 class TaskEngine {
@@ -112,9 +110,10 @@ class NatsClient final : public ClientEngine, private TaskEngine {
       if (!results_) results_ = nats_.pull(results_stream_, results_consumer_);
       natsMsgList list{};
       jsErrCode error{};
-      const natsStatus status = results_ ? natsSubscription_Fetch(&list, results_.get(), kBatch,
-                                                                  milliseconds_of(deadline), &error)
-                                         : NATS_NOT_FOUND;
+      const natsStatus status = results_
+                                    ? natsSubscription_Fetch(&list, results_.get(), kResultsAtOnce,
+                                                             milliseconds_of(deadline), &error)
+                                    : NATS_NOT_FOUND;
       if (status == NATS_OK) {
         for (int i = 0; i < list.Count; ++i) {
           received_.emplace_back(std::exchange(list.Msgs[i], nullptr));
@@ -176,7 +175,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     config.SubjectsLen = 1;
     config.Retention = js_WorkQueuePolicy;
     config.Discard = js_DiscardNew;  // a full server says so
-    config.MaxMsgs = kMostMessages;
+    config.MaxMsgs = kMostTaskMessages;
     config.MaxBytes = kMostBytes;
     config.Replicas = nats_.setup().replicas;
     config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
@@ -191,7 +190,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     config.AckPolicy = js_AckExplicit;
     config.AckWait = mine ? 30 * kNano : nats_.setup().lease.count();
     config.MaxDeliver = -1;  // the agents count
-    config.MaxAckPending = kMostMessages;
+    config.MaxAckPending = kMostTaskMessages;
     if (mine) config.InactiveThreshold = std::chrono::nanoseconds(kUnfetched).count();
     return js_AddConsumer(nullptr, nats_.js(), stream.c_str(), &config, nullptr, &error);
   }
@@ -235,7 +234,7 @@ class NatsAgent final : public AgentEngine, private TaskEngine {
         tasks_ ? natsSubscription_Fetch(&list, tasks_.get(), 1, milliseconds_of(deadline), &error)
                : NATS_NOT_FOUND;
     if (status != NATS_OK) {
-      if (status != NATS_TIMEOUT) std::this_thread::sleep_for(200ms);
+      if (status != NATS_TIMEOUT) std::this_thread::sleep_for(kServerUnknown);
       return std::nullopt;
     }
     NatsMessage message(std::exchange(list.Msgs[0], nullptr));

@@ -11,6 +11,7 @@
 #include <string>
 
 #include <brood/cluster/nats_setup.hpp>
+#include <brood/cluster/pace.hpp>
 #include <brood/platform/deadline.hpp>
 
 namespace brood::detail {
@@ -30,8 +31,7 @@ using NatsMessage = std::unique_ptr<natsMsg, Freed<natsMsg_Destroy>>;
 using ConsumerInfo = std::unique_ptr<jsConsumerInfo, Freed<jsConsumerInfo_Destroy>>;
 using MetaData = std::unique_ptr<jsMsgMetaData, Freed<jsMsgMetaData_Destroy>>;
 
-/// What goes between a program and the server when all is well, answered within, in milliseconds:
-constexpr std::int64_t kAnswer = 2000;
+constexpr std::int64_t kAnswer = kServerAnswer.count();  // in milliseconds
 
 /// For libnats' waits: at least 1.
 std::int64_t milliseconds_of(Deadline deadline);
