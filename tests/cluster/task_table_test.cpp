@@ -204,6 +204,78 @@ TEST_F(TaskTables, WithoutAgentsTasksWaitForAsLongAsTheyArePatient) {
   EXPECT_TRUE(table_.nodes().empty()) << "silent for too long";
 }
 
+TEST_F(TaskTables, AnEngineThatIsAwayIsNoLackOfAgents) {
+  node(4);
+  add(call());
+  for (int second = 0; second < 60; ++second) {
+    now_ += 1s;
+    table_.unreachable(now_);
+    ASSERT_TRUE(table_.tick(now_).empty()) << second;
+  }
+  EXPECT_EQ(table_.nodes().size(), 1U) << "nobody can have heard of it";
+  now_ += 6s;
+  EXPECT_TRUE(table_.tick(now_).empty());
+  EXPECT_TRUE(table_.nodes().empty()) << "it was there again, the node was not";
+  now_ += 5s;
+  EXPECT_TRUE(all_are<NoAgents>(table_.tick(now_)));
+  EXPECT_TRUE(table_.empty());
+}
+
+TEST_F(TaskTables, ManyWorkersGetMessagesOfManyTasks) {
+  // 1000 nodes with 4 workers, tasks of 100 ms: 40,000 a second, by 1000 messages.
+  for (int i = 0; i < 1000; ++i) node(4, "node" + std::to_string(i));
+  const auto tasks = call();
+  std::uint64_t last = 0;
+  for (int i = 0; i < 100'000; ++i) last = add(tasks);
+  std::vector<std::uint64_t> away = all_next();
+  static_cast<void>(table_.tick(now_));
+  std::size_t done = 0;
+  for (int tick = 0; tick < 4; ++tick) {
+    now_ += 50ms;
+    for (int i = 0; i < 2000; ++i) EXPECT_EQ(result(away.at(done++)), What::final);
+    static_cast<void>(table_.tick(now_));
+    for (int i = 0; i < 2000; ++i) last = add(tasks);
+    for (auto numbers = next(); !numbers.empty(); numbers = next()) {
+      away.insert(away.end(), numbers.begin(), numbers.end());
+    }
+  }
+  // The caller refills a window: what is waiting is little, what is away is much.
+  for (int i = 0; i < 400; ++i) {
+    EXPECT_EQ(result(away.at(done++)), What::final);
+    last = add(tasks);
+  }
+  EXPECT_GE(next().size(), 20U) << "of 400 that wait and " << table_.in_flight() << " away";
+  EXPECT_EQ(last, 108'400U);
+}
+
+TEST_F(TaskTables, FewTasksAreSharedOutAmongTheNodes) {
+  for (int i = 0; i < 10; ++i) node(4, "node" + std::to_string(i));
+  const auto tasks = call();
+  for (int i = 0; i < 20; ++i) add(tasks);
+  std::size_t messages = 0;
+  for (auto numbers = next(); !numbers.empty(); numbers = next()) {
+    EXPECT_EQ(numbers.size(), 1U);
+    ++messages;
+  }
+  EXPECT_EQ(messages, 20U);
+}
+
+TEST_F(TaskTables, ANodeThatChangesOrGoesTakesItsWorkersAlong) {
+  node(2);
+  node(3, "other");
+  node(1);
+  node(7, "stranger", kBuild + 1);
+  const auto tasks = call();
+  for (int i = 0; i < 1000; ++i) add(tasks);
+  EXPECT_EQ(all_next().size(), 64U) << "16 for each of 4 workers";
+  now_ += 4s;
+  node(1);
+  now_ += 2s;
+  EXPECT_TRUE(table_.tick(now_).empty());
+  for (std::uint64_t number = 1; number <= 50; ++number) EXPECT_EQ(result(number), What::final);
+  EXPECT_EQ(all_next().size(), 2U) << "16 are away then: of the one that is left";
+}
+
 TEST_F(TaskTables, ADeadlineFailsWhatIsLeftOfItsCall) {
   node(1);
   auto limited = call();

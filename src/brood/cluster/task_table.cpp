@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <brood/cluster/pace.hpp>
 #include <brood/errors.hpp>
 #include <brood/pool/call_limits.hpp>
 
@@ -13,6 +14,7 @@ namespace brood::detail {
 namespace {
 
 constexpr std::uint64_t kAhead = 4;  // messages for each worker at once
+constexpr std::size_t kShares = 4;   // the same for each node, of all that there is
 constexpr std::size_t kMostItems = 256;
 constexpr std::size_t kMessageBytes = std::size_t{256} << 10U;
 constexpr std::size_t kFewDeadlines = 1000;
@@ -88,19 +90,21 @@ std::vector<std::shared_ptr<ClusterTask>> TaskTable::take_all() {
   return tasks;
 }
 
-std::uint32_t TaskTable::slots() const {
-  std::uint32_t slots = 0;
-  for (const auto& [name, heard] : heard_) {
-    if (heard.beat.build == build_) slots += heard.beat.slots;
-  }
-  return slots;
+// A cluster of thousands of nodes is not walked for each message.
+void TaskTable::count(const NodeBeat& beat, bool there) {
+  if (beat.build != build_ || beat.slots == 0) return;
+  slots_ = there ? slots_ + beat.slots : slots_ - beat.slots;
+  able_ = there ? able_ + 1 : able_ - 1;
 }
 
 TaskTable::Batch TaskTable::next(Time now) {
   Batch batch;
   // Before agents are known a few go out: whoever comes finds them.
-  const std::uint64_t workers = std::max(slots(), 1U);
-  const std::uint64_t room = workers * std::max<std::uint64_t>(setup_.window, kAhead * together_);
+  const std::uint64_t workers = std::max(slots_, 1U);
+  // What the engine has room for, with other clients.
+  const std::uint64_t most = static_cast<std::uint64_t>(kMostTaskMessages) / 2 * together_;
+  const std::uint64_t room =
+      std::min(workers * std::max<std::uint64_t>(setup_.window, kAhead * together_), most);
   std::size_t bytes = 0;
   while (!queues_.empty()) {
     auto& [priority, queue] = *queues_.begin();
@@ -117,9 +121,11 @@ TaskTable::Batch TaskTable::next(Time now) {
     if (in_flight_ >= room) break;
     if (in_flight_ > 0 && in_flight_bytes_ + entry.bytes.size() > setup_.window_bytes) break;
     if (batch.call) {
-      // As many messages as there are workers, at least, so that all of them get some.
-      const std::size_t left = queue.size() + batch.items.size();
-      const std::size_t fair = std::min<std::size_t>(left / (2 * workers) + 1, together_);
+      // Some messages for each node, at least, so that all of them get some; what is away counts,
+      // or a caller who refills a window would have his tasks sent one by one.
+      const std::size_t left = queue.size() + in_flight_;
+      const std::size_t fair =
+          std::min<std::size_t>(left / (kShares * std::max(able_, std::size_t{1})) + 1, together_);
       if (batch.items.size() >= fair || batch.call != entry.call) break;
       if (bytes + entry.bytes.size() > kMessageBytes) break;
     } else {
@@ -153,7 +159,15 @@ void TaskTable::fail_all(Failed& failed, const std::vector<std::uint64_t>& numbe
 
 void TaskTable::hear(NodeBeat beat, Time now) {
   std::string name = beat.node;
+  const auto known = heard_.find(name);
+  if (known != heard_.end()) count(known->second.beat, false);
+  count(beat, true);
   heard_.insert_or_assign(std::move(name), Heard{.beat = std::move(beat), .at = now});
+}
+
+void TaskTable::unreachable(Time now) {
+  for (auto& [name, heard] : heard_) heard.at = now;
+  no_agents_since_ = now;
 }
 
 TaskTable::Failed TaskTable::tick(Time now) {
@@ -172,8 +186,12 @@ TaskTable::Failed TaskTable::tick(Time now) {
 }
 
 void TaskTable::see_to_nodes(Failed& failed, Time now) {
-  std::erase_if(heard_, [&](const auto& node) { return now - node.second.at > setup_.silence; });
-  if (slots() > 0 || entries_.empty()) no_agents_since_ = now;
+  std::erase_if(heard_, [&](const auto& node) {
+    if (now - node.second.at <= setup_.silence) return false;
+    count(node.second.beat, false);
+    return true;
+  });
+  if (slots_ > 0 || entries_.empty()) no_agents_since_ = now;
   if (now - no_agents_since_ <= setup_.patience) return;
   no_agents_since_ = now;
   failed = fail_everything(std::make_exception_ptr(NoAgents(fmt::format(
@@ -206,15 +224,17 @@ void TaskTable::see_to_deadlines(Failed& failed, Time now) {
 }
 
 // So many tasks go together as a worker does in the time that a message is worth: one of a long
-// kind, many of a short one.
+// kind, many of a short one. With many workers, as all of them do in the time that a message may
+// take: it is confirmed before the next one goes.
 void TaskTable::measure(Time now) {
   constexpr double kWorth = 0.02;  // seconds
+  constexpr double kPace = 0.001;
   const double seconds = in_seconds(now - measured_at_);
   const auto done = static_cast<double>(finished_ - std::exchange(measured_, finished_));
   measured_at_ = now;
   if (done == 0 || seconds <= 0) return;
-  const double each = seconds * std::max(slots(), 1U) / done;
-  together_ = static_cast<std::size_t>(std::clamp(kWorth / each, 1.0, double{kMostItems}));
+  const double worth = std::max(kWorth / std::max(slots_, 1U), kPace);
+  together_ = static_cast<std::size_t>(std::clamp(worth * done / seconds, 1.0, double{kMostItems}));
 }
 
 bool TaskTable::wants_look(Time /*now*/) {

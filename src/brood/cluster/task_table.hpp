@@ -93,6 +93,8 @@ class TaskTable {
   using Failed = std::vector<std::pair<std::shared_ptr<ClusterTask>, std::exception_ptr>>;
 
   void hear(NodeBeat beat, Time now);
+  /// The engine is away: who is not heard of may be there all the same.
+  void unreachable(Time now);
   /// What the time brings: nodes that are gone, deadlines, attempts that are due. Now and then.
   [[nodiscard]] Failed tick(Time now);
   /// Whether the engine is to be asked if it has anything: nothing has come for a while.
@@ -156,7 +158,7 @@ class TaskTable {
     Time at;
   };
 
-  [[nodiscard]] std::uint32_t slots() const;
+  void count(const NodeBeat& beat, bool there);
   void queue(std::uint64_t number, const Entry& entry, bool first);
   void set_state(Entry& entry, State state);
   std::shared_ptr<ClusterTask> take_out(Entries::iterator at) noexcept;
@@ -174,6 +176,8 @@ class TaskTable {
   std::multimap<Time, std::uint64_t> pausing_;
   std::multimap<Time, std::uint64_t> deadlines_;
   std::unordered_map<std::string, Heard> heard_;
+  std::uint32_t slots_ = 0;  // of those that can run them,
+  std::size_t able_ = 0;     // who are so many
   std::vector<std::uint64_t> dropped_;
   std::uint64_t next_number_ = 1;
   std::uint64_t in_flight_ = 0;      // entries that are sent
@@ -183,7 +187,7 @@ class TaskTable {
   Time nothing_since_{};             // and had nothing since then,
   std::uint64_t nothing_received_ = 0;
   Time no_agents_since_;
-  std::size_t together_ = 4;  // tasks in a message
+  std::size_t together_ = 1;  // tasks in a message, as far as was measured
   std::uint64_t finished_ = 0;
   std::uint64_t measured_ = 0;  // of them
   Time measured_at_;
