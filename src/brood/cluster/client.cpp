@@ -123,14 +123,16 @@ void ClusterClient::forget(std::uint64_t number) noexcept {
   end_handing_over();
 }
 
-bool ClusterClient::send_all() {
+ClusterClient::Sent ClusterClient::send_until(Time end) {
   for (;;) {
+    const Time now = Deadline::Clock::now();
+    if (now >= end) return Sent::some;
     TaskTable::Batch batch;
     {
       const Lock lock(mutex_);
-      batch = table_.next(Deadline::Clock::now());
+      batch = table_.next(now);
     }
-    if (!batch.call) return true;
+    if (!batch.call) return Sent::all;
     TaskMessage message{.client = id_, .kind = batch.call->kind, .items = std::move(batch.items)};
     const std::string name = fmt::format("{}.{}", id_, ++next_message_);
     bool taken = false;
@@ -146,7 +148,7 @@ bool ClusterClient::send_all() {
     }
     batch.items = std::move(message.items);
     table_.put_back(batch);
-    return false;
+    return Sent::no_room;
   }
 }
 
@@ -166,9 +168,11 @@ void ClusterClient::hear(Time now) {
       refuse();
     }
   }
+  const bool reachable = engine_->reachable();
   TaskTable::Failed failed;
   {
     const Lock lock(mutex_);
+    if (!reachable) table_.unreachable(now);
     failed = table_.tick(now);
     begin_handing_over();
   }
@@ -216,7 +220,7 @@ void ClusterClient::run_sender() {
   Time next_look = Deadline::Clock::now();
   while (!stop_.load()) {
     const std::uint32_t kick = kick_.load();
-    bool full = false;
+    Sent sent = Sent::all;
     try {
       const Time now = Deadline::Clock::now();
       if (now >= next_look) {
@@ -225,11 +229,14 @@ void ClusterClient::run_sender() {
         tell_agents(now);
         next_look = now + kClientTick;
       }
-      full = !send_all();
+      // Who has much to send hears, looks and tells in between.
+      sent = send_until(next_look);
     } catch (const std::exception& e) {
       static_cast<void>(e);  // no memory: what is not sent stays in the queue, or is found lost
-      full = true;
+      sent = Sent::no_room;
     }
+    if (sent == Sent::some) continue;
+    const bool full = sent == Sent::no_room;
     futex_wait({&kick_, kick}, Deadline::after(full     ? kClientFull
                                                : idle() ? kClientIdle
                                                         : kClientTick));

@@ -84,8 +84,9 @@ class ClusterClient : public std::enable_shared_from_this<ClusterClient> {
 
   void run_sender();
   void run_receiver();
-  /// False: the engine has no room.
-  bool send_all();
+  enum class Sent : std::uint8_t { all, some, no_room };
+  /// All that there is room for, until then; or until the engine has none.
+  Sent send_until(Time end);
   void hear(Time now);
   void look(Time now);
   void tell_agents(Time now);

@@ -32,6 +32,8 @@ class ClientEngine {
   /// It has nothing for agents of this build, handed out messages included, and no results for this
   /// client. False if it cannot say.
   virtual bool empty(std::uint64_t build) = 0;
+  /// False: it is known to be away, so that not hearing of anybody means nothing.
+  [[nodiscard]] virtual bool reachable() { return true; }
   /// Beats since the last call.
   virtual std::vector<Bytes> beats() = 0;
   /// To all agents that listen now.

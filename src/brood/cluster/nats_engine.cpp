@@ -150,6 +150,9 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     }
     return known && held == 0;
   }
+  bool reachable() override {
+    return natsConnection_Status(nats_.connection()) == NATS_CONN_STATUS_CONNECTED;
+  }
   std::vector<Bytes> beats() override { return heard(beats_.get()); }
   void note(std::span<const std::byte> message) override { tell(notes_subject_, message); }
   [[nodiscard]] std::size_t most_bytes() const override { return NatsParts::kMostBytes; }
