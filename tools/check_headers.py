@@ -12,7 +12,7 @@ from pathlib import Path
 from source_tree import UMBRELLA, Report, Source, library_sources
 
 MAX_LINES = {".hpp": 300, ".cpp": 600}
-FOLDERS = ["src", "tests", "bench", "examples", "fuzz", "tools", "cmake"]
+FOLDERS = ["src", "tests", "bench", "simulations", "examples", "fuzz", "tools", "cmake"]
 VAGUE_NAME = re.compile(r"(^|[_-])(utils?|common|misc|helpers?)([_-]|$)")
 
 
