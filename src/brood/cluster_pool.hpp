@@ -30,7 +30,7 @@ class ClusterCaller;
 
 /// A pool whose workers are on other machines, with the calls of every pool: see PoolCalls.
 ///
-///     brood::ClusterPool pool({.url = "nats://head:4222"});
+///     brood::ClusterPool pool;  // the environment says where: brood-cluster up
 ///     const auto results = pool.map(simulate, inputs);
 ///
 /// The nodes run this very program, started there as `./app --brood-agent nats://head:4222`, by

@@ -36,8 +36,9 @@ class Runtime {
  public:
   Runtime();
   /// `argv`: what `spawn` executes the program with; kept as it is now. Without it, the command
-  /// line as the kernel has it. If `--brood-agent URL` is in it and the program has a ClusterPool,
-  /// it is an agent: the constructor works for the cluster, and exits.
+  /// line as the kernel has it. If `--brood-agent URL` is in it, or ends with `--brood-agent` (then
+  /// the environment's BROOD_CLUSTER_URL counts), and the program has a ClusterPool, it is an
+  /// agent: the constructor works for the cluster, and exits.
   Runtime(int argc, const char* const* argv);
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <charconv>
 #include <chrono>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -7,11 +9,56 @@
 
 #include <brood/cluster/nats_private.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/program.hpp>
 
 namespace brood::detail {
+namespace {
+
+std::string given_or_variable(const std::string& given, const char* name, const char* otherwise) {
+  return given.empty() ? environment_variable(name).value_or(otherwise) : given;
+}
+
+/// What stands between "://" and '@' is a secret, or goes along with one.
+std::string without_user(std::string url) {
+  const std::size_t begin = url.find("://");
+  const std::size_t at = url.rfind('@');
+  if (at == std::string::npos) return url;
+  const std::size_t first = begin == std::string::npos ? 0 : begin + 3;
+  return first > at ? url : url.erase(first, at + 1 - first);
+}
+
+/// "host" of "tls://user:password@host:4222".
+std::string host_of(const std::string& url) {
+  std::string rest = without_user(url);
+  if (const std::size_t begin = rest.find("://"); begin != std::string::npos) {
+    rest.erase(0, begin + 3);
+  }
+  if (rest.starts_with('[')) return rest.substr(1, rest.find(']') - 1);
+  return rest.substr(0, rest.find_first_of(":/"));
+}
+
+}  // namespace
+
+std::string agents_inbox(const std::string& cluster) { return cluster + ".agents"; }
+
+std::uint32_t number_variable(const char* name, std::uint32_t otherwise) {
+  const std::optional<std::string> text = environment_variable(name);
+  if (!text) return otherwise;
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
+  if (error != std::errc() || end != text->data() + text->size() || value == 0) {
+    throw ArgumentError(fmt::format("{}={}: a number of 1 or more is possible", name, *text));
+  }
+  return value;
+}
 
 NatsSetup nats_setup(const ClusterOptions& options) {
-  if (options.lease < std::chrono::seconds(1)) {
+  constexpr std::uint32_t kLease = 15;
+  NatsSetup setup;
+  setup.lease = options.lease == std::chrono::nanoseconds(0)
+                    ? std::chrono::seconds(number_variable("BROOD_CLUSTER_LEASE", kLease))
+                    : options.lease;
+  if (setup.lease < std::chrono::seconds(1)) {
     throw ArgumentError("lease: a second at least, or nodes that are busy would count as lost");
   }
   constexpr std::uint32_t kMostReplicas = 5;
@@ -19,16 +66,30 @@ NatsSetup nats_setup(const ClusterOptions& options) {
     throw ArgumentError(fmt::format("{} replicas: 1 to {} are possible, 3 are usual",
                                     options.replicas, kMostReplicas));
   }
-  if (options.name.empty() || options.name.find_first_of(" .*>\t\r\n/\\") != std::string::npos) {
+  setup.replicas = options.replicas;
+  setup.name = given_or_variable(options.name, "BROOD_CLUSTER_NAME", "brood");
+  if (setup.name.empty() || setup.name.find_first_of(" .*>\t\r\n/\\") != std::string::npos) {
     throw ArgumentError(fmt::format(
-        "'{}' as the name of a cluster: letters, digits, - and _ are possible", options.name));
+        "'{}' as the name of a cluster: letters, digits, - and _ are possible", setup.name));
   }
-  return {.url = options.url,
-          .name = options.name,
-          .credentials = options.credentials,
-          .ca_file = options.ca_file,
-          .lease = options.lease,
-          .replicas = options.replicas};
+  setup.credentials = given_or_variable(options.credentials, "BROOD_CLUSTER_CREDENTIALS", "");
+  setup.ca_file = given_or_variable(options.ca_file, "BROOD_CLUSTER_CA", "");
+  const std::string urls =
+      given_or_variable(options.url, "BROOD_CLUSTER_URL", "nats://127.0.0.1:4222");
+  for (std::size_t begin = 0; begin <= urls.size();) {
+    const std::size_t end = std::min(urls.find(',', begin), urls.size());
+    if (end > begin) setup.servers.push_back(urls.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  if (setup.servers.empty()) {
+    throw ArgumentError(fmt::format(
+        "'{}' as the URL of a cluster: nats://host:4222, or several with commas between", urls));
+  }
+  for (const std::string& url : setup.servers) {
+    if (!setup.url.empty()) setup.url += ',';
+    setup.url += without_user(url);
+  }
+  return setup;
 }
 
 std::int64_t milliseconds_of(Deadline deadline) {
@@ -43,6 +104,9 @@ void fail_nats(const char* what, const NatsSetup& setup, natsStatus status) {
   std::string hint;
   if (status == NATS_NO_SERVER) hint = "; is a nats-server running there?";
   if (status == NATS_CONNECTION_AUTH_FAILED) hint = "; it wants other credentials";
+  if (status == NATS_SSL_ERROR) {
+    hint = "; is its certificate, for this very host name, signed by who is in ca_file?";
+  }
   throw EngineError(fmt::format("{} {}: {}{}", what, setup.url, natsStatus_GetText(status), hint));
 }
 
@@ -53,15 +117,9 @@ Connection connect(const NatsSetup& setup) {
   natsStatus status = natsOptions_Create(&made);
   const Options options(made);
   if (status != NATS_OK) fail_nats("prepare for", setup, status);
-  std::vector<std::string> urls;
-  for (std::size_t begin = 0; begin <= setup.url.size();) {
-    const std::size_t end = std::min(setup.url.find(',', begin), setup.url.size());
-    if (end > begin) urls.push_back(setup.url.substr(begin, end - begin));
-    begin = end + 1;
-  }
   std::vector<const char*> pointers;
-  pointers.reserve(urls.size());
-  for (const std::string& url : urls) pointers.push_back(url.c_str());
+  pointers.reserve(setup.servers.size());
+  for (const std::string& url : setup.servers) pointers.push_back(url.c_str());
   const auto set = [&](natsStatus result) {
     if (status == NATS_OK) status = result;
   };
@@ -75,10 +133,18 @@ Connection connect(const NatsSetup& setup) {
   if (!setup.credentials.empty()) {
     set(natsOptions_SetUserCredentialsFromFiles(made, setup.credentials.c_str(), nullptr));
   }
+  const bool tls = std::ranges::any_of(
+      setup.servers, [](const std::string& url) { return url.starts_with("tls://"); });
+  if (tls || !setup.ca_file.empty()) set(natsOptions_SetSecure(made, true));
   if (!setup.ca_file.empty()) {
-    set(natsOptions_SetSecure(made, true));
     set(natsOptions_LoadCATrustedCertificates(made, setup.ca_file.c_str()));
   }
+  // NOTE: libnats compares the certificate with one name, or with none.
+  const std::string host = host_of(setup.servers.front());
+  const bool one_host = std::ranges::all_of(
+      setup.servers, [&](const std::string& url) { return host_of(url) == host; });
+  if (one_host) set(natsOptions_SetExpectedHostname(made, host.c_str()));
+  if (!setup.inbox.empty()) set(natsOptions_SetCustomInboxPrefix(made, setup.inbox.c_str()));
   natsConnection* connection = nullptr;
   set(natsConnection_Connect(&connection, made));
   if (status != NATS_OK) fail_nats("connect to", setup, status);

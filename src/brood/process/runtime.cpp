@@ -23,9 +23,9 @@ Runtime::Runtime() : family_(enter({})) {}
 Runtime::Runtime(int argc, const char* const* argv)
     : family_(enter(std::vector<std::string>(argv, argv + argc))) {
   const detail::AgentMain run = detail::agent_main();
-  for (int i = 1; run != nullptr && i + 1 < argc; ++i) {
+  for (int i = 1; run != nullptr && i < argc; ++i) {
     if (std::string_view(argv[i]) != "--brood-agent") continue;
-    const int code = run(argv[i + 1]);
+    const int code = run(i + 1 < argc ? argv[i + 1] : "");
     family_->shut_down();
     std::exit(code);
   }

@@ -1,0 +1,186 @@
+#include "server.hpp"
+
+#include <arpa/inet.h>
+#include <signal.h>
+
+#include <array>
+#include <chrono>
+#include <fstream>
+#include <random>
+#include <span>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include <brood/cluster/nats_setup.hpp>
+#include <brood/platform/random.hpp>
+#include <brood/platform/stop_signals.hpp>
+
+#include "failure.hpp"
+#include "processes.hpp"
+#include "watch.hpp"
+
+namespace tool {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+/// In double quotes of the server's configuration.
+std::string text(const std::string& value) {
+  if (value.find_first_of("\"\\\n") != std::string::npos) {
+    throw Failure(fmt::format("{}: quotes and backslashes cannot be in the name", value));
+  }
+  return '"' + value + '"';
+}
+
+/// What an agent needs, and no more: it takes tasks, confirms them, and hands over results and
+/// beats. Submitting tasks is not among it, nor is what others are answered.
+std::string agent_permissions(const std::string& name) {
+  const std::string inbox = brood::detail::agents_inbox(name);
+  return fmt::format(R"({{
+      publish: {{ allow: [
+        "{0}.result.*", "{0}.beat",
+        "$JS.API.CONSUMER.INFO.{0}_tasks.*", "$JS.API.CONSUMER.MSG.NEXT.{0}_tasks.*",
+        "$JS.ACK.{0}_tasks.>"
+      ] }}
+      subscribe: {{ allow: ["{1}.>", "{0}.cancel", "{0}.cancel.>"] }}
+    }})",
+                     name, inbox);
+}
+
+struct Passwords {
+  std::string client = random_digits(16);
+  std::string agent = random_digits(16);
+};
+
+std::string configuration(const State& state, const Options& options, const std::string& listen,
+                          const Passwords& passwords) {
+  std::string tls;
+  if (!options.certificate.empty()) {
+    tls = fmt::format("tls: {{ cert_file: {}, key_file: {} }}\n",
+                      text(options.certificate.string()), text(options.certificate_key.string()));
+  }
+  return fmt::format(R"(# Of brood-cluster up.
+listen: "{}"
+max_payload: 8MB
+jetstream: {{ store_dir: {} }}
+{}authorization: {{
+  users: [
+    {{ user: client, password: "{}" }}
+    {{ user: agent, password: "{}", permissions: {} }}
+  ]
+}}
+)",
+                     listen, text(state.store.string()), tls, passwords.client, passwords.agent,
+                     agent_permissions(state.name));
+}
+
+std::string version_in(const fs::path& log) {
+  std::ifstream file(log);
+  for (std::string line; std::getline(file, line);) {
+    constexpr std::string_view kBefore = "Version:";
+    const std::size_t at = line.find(kBefore);
+    if (at == std::string::npos) continue;
+    const std::size_t first = line.find_first_not_of(' ', at + kBefore.size());
+    return first == std::string::npos ? "" : line.substr(first);
+  }
+  return {};
+}
+
+bool is_number(const std::string& address) {
+  std::array<unsigned char, sizeof(in6_addr)> bytes{};
+  return ::inet_pton(AF_INET, address.c_str(), bytes.data()) == 1 ||
+         ::inet_pton(AF_INET6, address.c_str(), bytes.data()) == 1;
+}
+
+/// The address in a URL, and what the server listens at.
+struct Address {
+  std::string shown;
+  std::string listen;
+};
+
+Address address_of(const Options& options) {
+  std::string name = options.address;
+  if (name.empty()) name = options.hosts.empty() ? "127.0.0.1" : brood::detail::host_name();
+  if (is_number(name)) {
+    const std::string shown = name.find(':') == std::string::npos ? name : '[' + name + ']';
+    return {.shown = shown, .listen = shown};
+  }
+  // NOTE: a machine's own name may be a loopback address to itself, as it is in Debian.
+  return {.shown = name, .listen = name == "localhost" ? "127.0.0.1" : "0.0.0.0"};
+}
+
+/// True when it answers; false when it has ended.
+bool await_answer(const State& state, Clock::time_point end, const fs::path& log) {
+  std::string why;
+  for (;;) {
+    check_interrupt();
+    if (!lives(state.server)) return false;
+    try {
+      const Watch watch(state);
+      return lives(state.server);  // and not another one at the same port
+    } catch (const std::exception& e) {
+      why = e.what();
+    }
+    if (Clock::now() > end) {
+      throw Failure(fmt::format("the server does not answer: {}{}", why, end_of(log)));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+}  // namespace
+
+std::string random_digits(std::size_t bytes) {
+  std::vector<std::byte> random(bytes);
+  brood::detail::fill_random(random);
+  std::string digits;
+  for (const std::byte byte : random) digits += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return digits;
+}
+
+void start_server(State& state, const StateFolder& folder, const Options& options) {
+  const fs::path program = find_program(options.server);
+  if (program.empty()) {
+    throw Failure(options.server == Options{}.server
+                      ? "nats-server is not installed: apt-get install nats-server, or --server "
+                        "PROGRAM where it stands elsewhere"
+                      : fmt::format("{} is no program that can be executed", options.server));
+  }
+  const Passwords passwords;
+  const Address address = address_of(options);
+  const fs::path log = folder.file("server.log");
+  const auto end = Clock::now() + std::chrono::seconds(options.wait);
+  // Below the ports that connections get: a client that tries again and again to connect to one of
+  // those may meet itself there.
+  constexpr unsigned kFirst = 20'000;
+  constexpr unsigned kPorts = 12'000;
+  constexpr int kMostTurns = 20;
+  std::random_device random;
+  for (int turn = 0;; ++turn) {
+    const unsigned port = options.port != 0 ? options.port : kFirst + random() % kPorts;
+    const std::string scheme = options.certificate.empty() ? "nats" : "tls";
+    const auto url = [&](const char* user, const std::string& password) {
+      return fmt::format("{}://{}:{}@{}:{}", scheme, user, password, address.shown, port);
+    };
+    state.url = url("client", passwords.client);
+    state.agent_url = url("agent", passwords.agent);
+    write_private(
+        folder.file("server.conf"),
+        configuration(state, options, fmt::format("{}:{}", address.listen, port), passwords));
+    state.server =
+        start_detached({program.string(), "-c", folder.file("server.conf").string()}, {}, log);
+    folder.save(state);
+    if (await_answer(state, end, log)) break;
+    const std::string said = end_of(log);
+    const bool taken = said.find("address already in use") != std::string::npos;
+    if (!taken || options.port != 0 || turn == kMostTurns) {
+      throw Failure(fmt::format("{} {}:{}", program.string(), how_it_ended(state.server), said));
+    }
+  }
+  state.version = version_in(log);
+  folder.save(state);
+}
+
+}  // namespace tool
