@@ -1,4 +1,7 @@
 // brood-cluster: see usage().
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -25,6 +28,12 @@ int run(const tool::Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // What is opened later must not get the number of a standard stream that is closed.
+  while (true) {
+    const int fd = ::open("/dev/null", O_RDWR);
+    if (fd > 2) ::close(fd);
+    if (fd > 2 || fd < 0) break;
+  }
   constexpr int kExitUsage = 2;
   const std::vector<std::string> words(argv + 1, argv + argc);
   if (words == std::vector<std::string>{"--version"}) {

@@ -12,7 +12,6 @@
 
 #include <fmt/format.h>
 
-#include <brood/cluster/nats_setup.hpp>
 #include <brood/platform/random.hpp>
 #include <brood/platform/stop_signals.hpp>
 
@@ -34,19 +33,21 @@ std::string text(const std::string& value) {
   return '"' + value + '"';
 }
 
-/// What an agent needs, and no more: it takes tasks, confirms them, and hands over results and
-/// beats. Submitting tasks is not among it, nor is what others are answered.
+/// What an agent needs, and no more: it takes tasks, confirms them, hands over results and beats,
+/// in parts where they are large, and hears what clients tell all agents. Submitting tasks is not
+/// among it, nor is reading what others are answered, results for instance.
 std::string agent_permissions(const std::string& name) {
-  const std::string inbox = brood::detail::agents_inbox(name);
   return fmt::format(R"({{
       publish: {{ allow: [
-        "{0}.result.*", "{0}.beat",
+        "{0}.result.*", "{0}.beat", "{0}.part.>",
         "$JS.API.CONSUMER.INFO.{0}_tasks.*", "$JS.API.CONSUMER.MSG.NEXT.{0}_tasks.*",
-        "$JS.ACK.{0}_tasks.>"
+        "$JS.ACK.{0}_tasks.>",
+        "$JS.API.DIRECT.GET.{0}_parts", "$JS.API.DIRECT.GET.{0}_parts.>",
+        "$JS.API.STREAM.PURGE.{0}_parts"
       ] }}
-      subscribe: {{ allow: ["{1}.>", "{0}.cancel", "{0}.cancel.>"] }}
+      subscribe: {{ allow: ["{1}.>", "{0}.cancel", "{0}.cancel.>", "{0}.note", "{0}.note.>"] }}
     }})",
-                     name, inbox);
+                     name, agents_inbox(name));
 }
 
 struct Passwords {

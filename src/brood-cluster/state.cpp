@@ -176,11 +176,15 @@ std::vector<std::string> environment(const State& state, const std::string& url)
 
 }  // namespace
 
+std::string agents_inbox(const std::string& name) { return name + ".agents"; }
+
 std::vector<std::string> client_environment(const State& state) {
   return environment(state, state.url);
 }
 std::vector<std::string> agent_environment(const State& state) {
-  return environment(state, state.agent_url);
+  std::vector<std::string> all = environment(state, state.agent_url);
+  all.push_back("BROOD_CLUSTER_INBOX=" + agents_inbox(state.name));
+  return all;
 }
 
 std::string exports(const std::vector<std::string>& environment) {

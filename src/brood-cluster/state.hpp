@@ -67,6 +67,9 @@ void write_private(const std::filesystem::path& path, std::string_view text);
 /// As one word of a shell.
 std::string shell_word(std::string_view text);
 
+/// What answers of the server to agents begin with: they may hear no others.
+std::string agents_inbox(const std::string& name);
+
 /// "NAME=value", for clients and for agents.
 std::vector<std::string> client_environment(const State& state);
 std::vector<std::string> agent_environment(const State& state);

@@ -76,7 +76,7 @@ std::string log_of(const State& state, const AgentRecord& agent) {
 const std::map<std::string, Node>& await_agents(Watch& watch, const State& state,
                                                 const Options& options) {
   const auto end = Clock::now() + std::chrono::seconds(options.wait);
-  auto next_look = Clock::now() + 2s;  // at other hosts
+  auto next_look = Clock::now() + 500ms;  // at other hosts
   for (;;) {
     check_interrupt();
     const std::map<std::string, Node>& nodes = watch.hear(100ms);

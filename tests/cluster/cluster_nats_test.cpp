@@ -283,7 +283,8 @@ TEST_F(ClusterNats, AnAgentThatIsToEndFinishesWhatItHas) {
 TEST_F(ClusterNats, AProgramAndItsAgents) {
   const AgentProcess one(server_->url(), "cluster_app");
   const AgentProcess two(server_->url(), "cluster_app");
-  Program app("cluster_app", {.arguments = {server_->url()}, .prepare = [] {
+  Program app("cluster_app", {.prepare = [url = server_->url()] {
+                                ::setenv("BROOD_CLUSTER_URL", url.c_str(), 1);
                                 ::setenv("BROOD_CLUSTER_KEY", "secret", 1);
                                 return true;
                               }});

@@ -27,8 +27,7 @@ void stop_running() {
 void work(const std::string& url) {
   const std::uint32_t workers =
       number_variable("BROOD_AGENT_WORKERS", static_cast<std::uint32_t>(cpu_count()));
-  NatsSetup nats = nats_setup({.url = url});
-  nats.inbox = agents_inbox(nats.name);
+  const NatsSetup nats = nats_setup({.url = url});
   // Before the threads of the engine.
   const auto pool = std::make_shared<PoolCore>(PoolSetup{.workers = workers,
                                                          .max_workers = workers,
@@ -44,7 +43,8 @@ void work(const std::string& url) {
                .workers = workers});
   running.store(&agent);
   on_stop_signals(&stop_running);
-  fmt::print(stderr, "brood-agent: {} workers for {}, build {:016x}\n", workers, nats.url, build);
+  fmt::print(stderr, "brood-agent: {} workers for {}, build {:016x}\n", workers, shown_url(nats),
+             build);
   agent.run();
   running.store(nullptr);
 }

@@ -27,6 +27,16 @@ std::string without_user(std::string url) {
   return first > at ? url : url.erase(first, at + 1 - first);
 }
 
+std::vector<std::string> urls_of(const NatsSetup& setup) {
+  std::vector<std::string> urls;
+  for (std::size_t begin = 0; begin <= setup.url.size();) {
+    const std::size_t end = std::min(setup.url.find(',', begin), setup.url.size());
+    if (end > begin) urls.push_back(setup.url.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return urls;
+}
+
 /// "host" of "tls://user:password@host:4222".
 std::string host_of(const std::string& url) {
   std::string rest = without_user(url);
@@ -39,7 +49,14 @@ std::string host_of(const std::string& url) {
 
 }  // namespace
 
-std::string agents_inbox(const std::string& cluster) { return cluster + ".agents"; }
+std::string shown_url(const NatsSetup& setup) {
+  std::string shown;
+  for (const std::string& url : urls_of(setup)) {
+    if (!shown.empty()) shown += ',';
+    shown += without_user(url);
+  }
+  return shown;
+}
 
 std::uint32_t number_variable(const char* name, std::uint32_t otherwise) {
   const std::optional<std::string> text = environment_variable(name);
@@ -74,20 +91,11 @@ NatsSetup nats_setup(const ClusterOptions& options) {
   }
   setup.credentials = given_or_variable(options.credentials, "BROOD_CLUSTER_CREDENTIALS", "");
   setup.ca_file = given_or_variable(options.ca_file, "BROOD_CLUSTER_CA", "");
-  const std::string urls =
-      given_or_variable(options.url, "BROOD_CLUSTER_URL", "nats://127.0.0.1:4222");
-  for (std::size_t begin = 0; begin <= urls.size();) {
-    const std::size_t end = std::min(urls.find(',', begin), urls.size());
-    if (end > begin) setup.servers.push_back(urls.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  if (setup.servers.empty()) {
+  setup.url = given_or_variable(options.url, "BROOD_CLUSTER_URL", "nats://127.0.0.1:4222");
+  if (urls_of(setup).empty()) {
     throw ArgumentError(fmt::format(
-        "'{}' as the URL of a cluster: nats://host:4222, or several with commas between", urls));
-  }
-  for (const std::string& url : setup.servers) {
-    if (!setup.url.empty()) setup.url += ',';
-    setup.url += without_user(url);
+        "'{}' as the URL of a cluster: nats://host:4222, or several with commas between",
+        setup.url));
   }
   return setup;
 }
@@ -107,7 +115,8 @@ void fail_nats(const char* what, const NatsSetup& setup, natsStatus status) {
   if (status == NATS_SSL_ERROR) {
     hint = "; is its certificate, for this very host name, signed by who is in ca_file?";
   }
-  throw EngineError(fmt::format("{} {}: {}{}", what, setup.url, natsStatus_GetText(status), hint));
+  throw EngineError(
+      fmt::format("{} {}: {}{}", what, shown_url(setup), natsStatus_GetText(status), hint));
 }
 
 namespace {
@@ -117,9 +126,10 @@ Connection connect(const NatsSetup& setup) {
   natsStatus status = natsOptions_Create(&made);
   const Options options(made);
   if (status != NATS_OK) fail_nats("prepare for", setup, status);
+  const std::vector<std::string> urls = urls_of(setup);
   std::vector<const char*> pointers;
-  pointers.reserve(setup.servers.size());
-  for (const std::string& url : setup.servers) pointers.push_back(url.c_str());
+  pointers.reserve(urls.size());
+  for (const std::string& url : urls) pointers.push_back(url.c_str());
   const auto set = [&](natsStatus result) {
     if (status == NATS_OK) status = result;
   };
@@ -133,18 +143,21 @@ Connection connect(const NatsSetup& setup) {
   if (!setup.credentials.empty()) {
     set(natsOptions_SetUserCredentialsFromFiles(made, setup.credentials.c_str(), nullptr));
   }
-  const bool tls = std::ranges::any_of(
-      setup.servers, [](const std::string& url) { return url.starts_with("tls://"); });
+  const bool tls =
+      std::ranges::any_of(urls, [](const std::string& url) { return url.starts_with("tls://"); });
   if (tls || !setup.ca_file.empty()) set(natsOptions_SetSecure(made, true));
   if (!setup.ca_file.empty()) {
     set(natsOptions_LoadCATrustedCertificates(made, setup.ca_file.c_str()));
   }
   // NOTE: libnats compares the certificate with one name, or with none.
-  const std::string host = host_of(setup.servers.front());
-  const bool one_host = std::ranges::all_of(
-      setup.servers, [&](const std::string& url) { return host_of(url) == host; });
+  const std::string host = host_of(urls.front());
+  const bool one_host =
+      std::ranges::all_of(urls, [&](const std::string& url) { return host_of(url) == host; });
   if (one_host) set(natsOptions_SetExpectedHostname(made, host.c_str()));
-  if (!setup.inbox.empty()) set(natsOptions_SetCustomInboxPrefix(made, setup.inbox.c_str()));
+  // Where a server shows each user only what is answered to it, what answers begin with.
+  if (const auto inbox = environment_variable("BROOD_CLUSTER_INBOX")) {
+    set(natsOptions_SetCustomInboxPrefix(made, inbox->c_str()));
+  }
   natsConnection* connection = nullptr;
   set(natsConnection_Connect(&connection, made));
   if (status != NATS_OK) fail_nats("connect to", setup, status);

@@ -1,5 +1,5 @@
-// A program on a cluster, as the guide shows it: cluster_app URL; its agents are the same program,
-// cluster_app --brood-agent URL.
+// A program on a cluster, as the guide shows it; its agents are the same program, cluster_app
+// --brood-agent URL.
 // [program]
 #include <brood/brood.hpp>
 #include <brood/cluster_pool.hpp>
@@ -16,9 +16,8 @@ double heavy(int n) {
 
 int main(int argc, char** argv) {
   brood::Runtime runtime(argc, argv);  // in an agent it works, and does not return
-  if (argc < 2) return 2;
 
-  brood::ClusterPool pool({.url = argv[1]});  // the only line that differs from a brood::Pool
+  brood::ClusterPool pool;  // the only line that differs from a brood::Pool
   const std::vector<int> inputs{1'000'000, 2'000'000, 3'000'000, 4'000'000};
   for (const double sum : pool.map(heavy, inputs)) std::printf("%.6f\n", sum);
 }
