@@ -157,7 +157,7 @@ fs::path find_program(const std::string& name) {
     return fs::is_regular_file(path, error) && ::access(path.c_str(), X_OK) == 0;
   };
   if (name.find('/') != std::string::npos) {
-    const fs::path path = fs::absolute(name);
+    const fs::path path = fs::absolute(name).lexically_normal();
     return usable(path) ? path : fs::path();
   }
   const char* const path = std::getenv("PATH");

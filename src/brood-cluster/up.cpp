@@ -32,7 +32,8 @@ std::vector<std::string> agent_command(const Options& options) {
   if (options.hosts.empty() && program.empty()) {
     throw Failure(fmt::format("{} is no program that can be executed", command.front()));
   }
-  command.front() = (program.empty() ? fs::absolute(command.front()) : program).string();
+  command.front() =
+      (program.empty() ? fs::absolute(command.front()).lexically_normal() : program).string();
   command.emplace_back("--brood-agent");
   return command;
 }

@@ -34,3 +34,6 @@ flags=$(PKG_CONFIG_PATH="$pc" "$pkg_config" --cflags --libs brood)
 "$@" -o "$folder/consumer" $flags
 LD_LIBRARY_PATH="$lib" "$folder/consumer"
 LD_LIBRARY_PATH="$lib" "$folder/root/usr/bin/brood-top" --version | grep -q "$version"
+if [ -n "$(find "$folder/root/usr" -name 'libbrood_cluster.so.*')" ]; then
+  LD_LIBRARY_PATH="$lib" "$folder/root/usr/bin/brood-cluster" --version | grep -q "$version"
+fi

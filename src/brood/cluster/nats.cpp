@@ -110,7 +110,8 @@ std::int64_t milliseconds_of(Deadline deadline) {
 
 void fail_nats(const char* what, const NatsSetup& setup, natsStatus status) {
   std::string hint;
-  if (status == NATS_NO_SERVER) hint = "; is a nats-server running there?";
+  if (status == NATS_NO_SERVER)
+    hint = "; is a nats-server running there? brood-cluster up starts one";
   if (status == NATS_CONNECTION_AUTH_FAILED) hint = "; it wants other credentials";
   if (status == NATS_SSL_ERROR) {
     hint = "; is its certificate, for this very host name, signed by who is in ca_file?";
