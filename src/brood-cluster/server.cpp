@@ -35,17 +35,18 @@ std::string text(const std::string& value) {
 
 /// What an agent needs, and no more: it takes tasks, confirms them, hands over results and beats,
 /// in parts where they are large, and hears what clients tell all agents. Submitting tasks is not
-/// among it, nor is reading what others are answered, results for instance.
+/// among it, nor is reading what others are answered, results for instance. Parts it gets by their
+/// names alone, which nobody guesses: asking for the next part, whatever its name, is another
+/// subject.
 std::string agent_permissions(const std::string& name) {
   return fmt::format(R"({{
       publish: {{ allow: [
         "{0}.result.*", "{0}.beat", "{0}.part.>",
         "$JS.API.CONSUMER.INFO.{0}_tasks.*", "$JS.API.CONSUMER.MSG.NEXT.{0}_tasks.*",
         "$JS.ACK.{0}_tasks.>",
-        "$JS.API.DIRECT.GET.{0}_parts", "$JS.API.DIRECT.GET.{0}_parts.>",
-        "$JS.API.STREAM.PURGE.{0}_parts"
+        "$JS.API.DIRECT.GET.{0}_parts.>", "$JS.API.STREAM.PURGE.{0}_parts"
       ] }}
-      subscribe: {{ allow: ["{1}.>", "{0}.cancel", "{0}.cancel.>", "{0}.note", "{0}.note.>"] }}
+      subscribe: {{ allow: ["{1}.>", "{0}.note"] }}
     }})",
                      name, agents_inbox(name));
 }

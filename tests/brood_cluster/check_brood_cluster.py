@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Checks brood-cluster: what it starts, says, refuses, and that nothing is left of it.
-Usage: check_brood_cluster.py SCENARIO BROOD_CLUSTER APP [DEMO]
+Usage: check_brood_cluster.py SCENARIO BROOD_CLUSTER APP LARGE_APP [DEMO]
 
-SCENARIO is a function below; APP the guide's program, DEMO examples/identifiers_cluster."""
+SCENARIO is a function below; APP the guide's program, LARGE_APP one with large arguments and results,
+DEMO examples/identifiers_cluster."""
 
 import json
 import os
@@ -219,10 +220,10 @@ def asked(url, line):
 
 def access(cluster):
     app = sys.argv[3]
-    cluster.up(app)
+    cluster.up(sys.argv[4])
     environment = cluster.program_environment()
-    # The agent has its own user, and does all that an agent does.
-    assert cluster.run(app, environment=environment) == SUMS
+    # The agent has its own user, and does all that an agent does, in parts, too.
+    assert cluster.run(sys.argv[4], environment=environment) == "20000000 20000001\n"
 
     client, agent = environment["BROOD_CLUSTER_URL"], cluster.agents_url()
     tasks = "brood.task.0123456789abcdef"
@@ -230,15 +231,17 @@ def access(cluster):
         "PUB brood.result.x 0\r\n",
         "PUB brood.beat 0\r\n",
         "SUB brood.agents.x 1",
-        "SUB brood.cancel 1",
+        "SUB brood.note 1",
     ]:
         assert asked(agent, line) == "PONG", line
     for line in [
         f"PUB {tasks} 0\r\n",
-        "PUB brood.cancel 0\r\n",
+        "PUB brood.note 0\r\n",
         "PUB $JS.API.STREAM.CREATE.x 2\r\n{}",
         "PUB $JS.API.STREAM.DELETE.brood_tasks 0\r\n",
         "PUB $JS.API.STREAM.MSG.GET.brood_tasks 0\r\n",
+        "PUB $JS.API.DIRECT.GET.brood_parts 0\r\n",
+        "SUB brood.part.> 1",
         "PUB $JS.API.CONSUMER.MSG.NEXT.brood_results.x 0\r\n",
         "PUB $JS.API.CONSUMER.DELETE.brood_tasks.x 0\r\n",
         "PUB $JS.ACK.brood_results.x 0\r\n",
@@ -456,7 +459,7 @@ def tls(cluster):
 
 
 def demo(cluster):
-    program = sys.argv[4]
+    program = sys.argv[5]
     cluster.up("--agents", 3, "--lease", 1, program)
     folder = Path(__file__).resolve().parents[2] / "src"
     said = cluster.run(program, "--quiet", "--kill", folder, environment=cluster.program_environment())
@@ -468,7 +471,7 @@ def demo(cluster):
 
 
 def main():
-    if len(sys.argv) < 4:
+    if len(sys.argv) < 5:
         sys.exit(__doc__)
     scenario = {f.__name__: f for f in [life, access, hosts, failures, slurm, tls, demo]}[sys.argv[1]]
     if not any(shutil.which("nats-server", path=f"{p}:/usr/sbin") for p in [os.environ["PATH"]]):
