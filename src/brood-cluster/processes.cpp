@@ -125,6 +125,10 @@ bool await_end(const std::vector<ProcessId>& processes, std::chrono::seconds pat
     if (Clock::now() > end) return false;
     std::this_thread::sleep_for(kTick);
   }
+  // Of this process's children nothing is left, whoever is to inherit them.
+  for (const ProcessId& process : processes) {
+    if (process.pid > 0) ::waitpid(process.pid, nullptr, WNOHANG);
+  }
   return true;
 }
 

@@ -322,6 +322,20 @@ def hosts(cluster):
     cluster.check_nothing_left()
 
 
+def check_interrupted(cluster, sleeper):
+    state = cluster.state / "state"
+    command = [sys.argv[2], "up", "--state", str(cluster.state), str(sleeper)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=cluster.environment) as up:
+        eventually(
+            "its agent is started",
+            lambda: state.exists() and "\nagent " in state.read_text(encoding="utf-8"),
+        )
+        up.terminate()
+        said = up.stderr.read()
+        assert up.wait(PATIENCE) == 1 and said == "brood-cluster: interrupted\n", said
+    cluster.check_nothing_left()
+
+
 def failures(cluster):
     app = sys.argv[3]
     plain = cluster.folder / "plain"
@@ -347,6 +361,7 @@ def failures(cluster):
             said = cluster.tool("up", *arguments, status=1)
             assert words in said, (arguments, said)
             cluster.check_nothing_left()
+    check_interrupted(cluster, sleeper)
     (cluster.folder / "file").write_text("", encoding="utf-8")
     nowhere = Cluster(cluster.folder, "file/state")
     assert "cannot be made" in nowhere.tool("up", app, status=1)
