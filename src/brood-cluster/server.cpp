@@ -38,17 +38,15 @@ std::string text(const std::string& value) {
 /// among it, nor is reading what others are answered, results for instance. Parts it gets by their
 /// names alone, which nobody guesses: asking for the next part, whatever its name, is another
 /// subject.
-std::string agent_permissions(const std::string& name) {
-  return fmt::format(R"({{
-      publish: {{ allow: [
-        "{0}.result.*", "{0}.beat", "{0}.part.>",
-        "$JS.API.CONSUMER.INFO.{0}_tasks.*", "$JS.API.CONSUMER.MSG.NEXT.{0}_tasks.*",
-        "$JS.ACK.{0}_tasks.>",
-        "$JS.API.DIRECT.GET.{0}_parts.>", "$JS.API.STREAM.PURGE.{0}_parts"
-      ] }}
-      subscribe: {{ allow: ["{1}.>", "{0}.note"] }}
-    }})",
-                     name, agents_inbox(name));
+std::vector<std::string> agent_requests(const std::string& name) {
+  return {fmt::format("$JS.API.CONSUMER.INFO.{}_tasks.*", name),
+          fmt::format("$JS.API.CONSUMER.MSG.NEXT.{}_tasks.*", name),
+          fmt::format("$JS.ACK.{}_tasks.>", name),
+          fmt::format("$JS.API.DIRECT.GET.{}_parts.>", name),
+          fmt::format("$JS.API.STREAM.PURGE.{}_parts", name),
+          fmt::format("{}.result.*", name),
+          fmt::format("{}.part.>", name),
+          fmt::format("{}.beat", name)};
 }
 
 struct Passwords {
@@ -63,19 +61,51 @@ std::string configuration(const State& state, const Options& options, const std:
     tls = fmt::format("tls: {{ cert_file: {}, key_file: {} }}\n",
                       text(options.certificate.string()), text(options.certificate_key.string()));
   }
+  std::string exports;
+  std::string imports;
+  std::string subjects;
+  for (const std::string& subject : agent_requests(state.name)) {
+    // NOTE: what is answered more than once, as fetching is, must be called a stream of answers.
+    exports += fmt::format("      {{ service: \"{}\", response_type: stream }}\n", subject);
+    constexpr std::string_view kApi = "$JS.API";
+    const std::string here =
+        subject.starts_with(kApi) ? agents_api(state.name) + subject.substr(kApi.size()) : subject;
+    imports +=
+        fmt::format("      {{ service: {{ account: CLUSTER, subject: \"{}\" }}, to: \"{}\" }}\n",
+                    subject, here);
+    subjects += fmt::format("{}\"{}\"", subjects.empty() ? "" : ", ", here);
+  }
+  // SUBTLE: permissions alone are not enough. A request names the subject that the answer goes to,
+  // and nobody asks whether its sender may write there: an agent could have a message that it wrote
+  // to a stream sent on as a task. So agents have an account of their own, in which the answers
+  // stay: nothing of it is seen in the other but what is exported.
   return fmt::format(R"(# Of brood-cluster up.
-listen: "{}"
+listen: "{0}"
 max_payload: 8MB
-jetstream: {{ store_dir: {} }}
-{}authorization: {{
-  users: [
-    {{ user: client, password: "{}" }}
-    {{ user: agent, password: "{}", permissions: {} }}
-  ]
+jetstream: {{ store_dir: {1} }}
+{2}accounts: {{
+  CLUSTER: {{
+    jetstream: enabled
+    users: [ {{ user: client, password: "{3}" }} ]
+    exports: [
+{4}      {{ stream: "{5}.note" }}
+    ]
+  }}
+  AGENTS: {{
+    users: [
+      {{ user: agent, password: "{6}", permissions: {{
+        publish: {{ allow: [ {7} ] }}
+        subscribe: {{ allow: [ "_INBOX.>", "{5}.note" ] }}
+      }} }}
+    ]
+    imports: [
+{8}      {{ stream: {{ account: CLUSTER, subject: "{5}.note" }} }}
+    ]
+  }}
 }}
 )",
-                     listen, text(state.store.string()), tls, passwords.client, passwords.agent,
-                     agent_permissions(state.name));
+                     listen, text(state.store.string()), tls, passwords.client, exports, state.name,
+                     passwords.agent, subjects, imports);
 }
 
 std::string version_in(const fs::path& log) {

@@ -176,14 +176,15 @@ std::vector<std::string> environment(const State& state, const std::string& url)
 
 }  // namespace
 
-std::string agents_inbox(const std::string& name) { return name + ".agents"; }
+std::string agents_api(const std::string& name) { return name + ".api"; }
 
 std::vector<std::string> client_environment(const State& state) {
   return environment(state, state.url);
 }
 std::vector<std::string> agent_environment(const State& state) {
   std::vector<std::string> all = environment(state, state.agent_url);
-  all.push_back("BROOD_CLUSTER_INBOX=" + agents_inbox(state.name));
+  all.push_back("BROOD_CLUSTER_API=" + agents_api(state.name));
+
   return all;
 }
 

@@ -67,8 +67,8 @@ void write_private(const std::filesystem::path& path, std::string_view text);
 /// As one word of a shell.
 std::string shell_word(std::string_view text);
 
-/// What answers of the server to agents begin with: they may hear no others.
-std::string agents_inbox(const std::string& name);
+/// What JetStream is called in the account of agents, which has none of its own.
+std::string agents_api(const std::string& name);
 
 /// "NAME=value", for clients and for agents.
 std::vector<std::string> client_environment(const State& state);

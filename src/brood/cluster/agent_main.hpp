@@ -8,7 +8,7 @@ namespace brood::detail {
 /// URL, which may have a password and would be seen by everybody, it is BROOD_CLUSTER_URL. Key,
 /// name and the like are in the environment: BROOD_CLUSTER_KEY, BROOD_CLUSTER_NAME,
 /// BROOD_CLUSTER_CREDENTIALS, BROOD_CLUSTER_CA, BROOD_CLUSTER_LEASE (seconds),
-/// BROOD_CLUSTER_INBOX (what answers of the server begin with, if not _INBOX); BROOD_AGENT_WORKERS.
+/// BROOD_CLUSTER_API (what the server calls JetStream, if not $JS.API); BROOD_AGENT_WORKERS.
 /// Until SIGTERM or SIGINT:
 /// then what runs is finished, as far as half a minute will do, and the rest given back.
 int run_agent(const std::string& url);

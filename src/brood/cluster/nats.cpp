@@ -155,10 +155,6 @@ Connection connect(const NatsSetup& setup) {
   const bool one_host =
       std::ranges::all_of(urls, [&](const std::string& url) { return host_of(url) == host; });
   if (one_host) set(natsOptions_SetExpectedHostname(made, host.c_str()));
-  // Where a server shows each user only what is answered to it, what answers begin with.
-  if (const auto inbox = environment_variable("BROOD_CLUSTER_INBOX")) {
-    set(natsOptions_SetCustomInboxPrefix(made, inbox->c_str()));
-  }
   natsConnection* connection = nullptr;
   set(natsConnection_Connect(&connection, made));
   if (status != NATS_OK) fail_nats("connect to", setup, status);
@@ -171,6 +167,9 @@ Nats::Nats(NatsSetup setup) : setup_(std::move(setup)), connection_(connect(setu
   jsOptions options;
   jsOptions_Init(&options);
   options.Wait = kAnswer;
+  // Where agents have an account of their own: what they call JetStream's subjects there.
+  const auto prefix = environment_variable("BROOD_CLUSTER_API");
+  if (prefix) options.Prefix = prefix->c_str();
   jsCtx* made = nullptr;
   const natsStatus status = natsConnection_JetStream(&made, connection_.get(), &options);
   if (status != NATS_OK) fail_nats("use the JetStream of", setup_, status);
