@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <signal.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -19,6 +18,7 @@
 #include <brood/bind.hpp>
 #include <brood/cluster_pool.hpp>
 
+#include "cluster/agent_process.hpp"
 #include "cluster/nats_server.hpp"
 #include "support/eventually.hpp"
 #include "support/program.hpp"
@@ -28,24 +28,6 @@ namespace brood::testing {
 namespace {
 
 using namespace std::chrono_literals;
-
-/// This program as an agent.
-class AgentProcess {
- public:
-  explicit AgentProcess(const std::string& url, const std::string& program = "cluster_tests",
-                        const std::string& key = "secret")
-      : program_(program, {.arguments = {"--brood-agent", url}, .prepare = [key] {
-                             ::setenv("BROOD_CLUSTER_KEY", key.c_str(), 1);
-                             ::setenv("BROOD_CLUSTER_LEASE", "1", 1);
-                             ::setenv("BROOD_AGENT_WORKERS", "1", 1);
-                             return true;
-                           }}) {}
-  [[nodiscard]] int pid() const { return program_.pid(); }
-  Program& program() { return program_; }
-
- private:
-  Program program_;
-};
 
 class ClusterNats : public ::testing::Test {
  protected:
@@ -72,6 +54,14 @@ class ClusterNats : public ::testing::Test {
   void await(const ClusterPool& pool, std::size_t agents) const {
     EXPECT_TRUE(eventually([&] { return pool.nodes().size() == agents; }))
         << pool.nodes().size() << " agents; " << server_->log();
+  }
+
+  /// In the midst of what goes on.
+  [[nodiscard]] std::jthread signal_soon(AgentProcess& agent, int number) const {
+    return std::jthread([&agent, number] {
+      std::this_thread::sleep_for(100ms);
+      ::kill(agent.pid(), number);
+    });
   }
 
   std::optional<NatsServer> server_;
@@ -216,10 +206,7 @@ TEST_F(ClusterNats, TheTasksOfAKilledAgentAreRunByOthers) {
   start_agents(3);
   const ClusterPool pool = this->pool();
   await(pool, 3);
-  std::jthread killer([&] {
-    std::this_thread::sleep_for(100ms);
-    ::kill(agents_[0]->pid(), SIGKILL);
-  });
+  std::jthread killer = signal_soon(*agents_[0], SIGKILL);
   EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
   killer.join();
   EXPECT_TRUE(agents_[0]->program().all_gone()) << "its pool ends with it";
@@ -229,10 +216,7 @@ TEST_F(ClusterNats, AStoppedAgentIsAsGoodAsLostAndComesBack) {
   start_agents(2);
   const ClusterPool pool = this->pool();
   await(pool, 2);
-  std::jthread stopper([&] {
-    std::this_thread::sleep_for(100ms);
-    ::kill(agents_[0]->pid(), SIGSTOP);
-  });
+  std::jthread stopper = signal_soon(*agents_[0], SIGSTOP);
   EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
   stopper.join();
   ::kill(agents_[0]->pid(), SIGCONT);
@@ -270,10 +254,7 @@ TEST_F(ClusterNats, AnAgentThatIsToEndFinishesWhatItHas) {
   start_agents(2);
   const ClusterPool pool = this->pool();
   await(pool, 2);
-  std::jthread ender([&] {
-    std::this_thread::sleep_for(100ms);
-    ::kill(agents_[0]->pid(), SIGTERM);
-  });
+  std::jthread ender = signal_soon(*agents_[0], SIGTERM);
   EXPECT_EQ(pool.map(slow_square, numbers(300)), squares(300));
   ender.join();
   EXPECT_EQ(agents_[0]->program().wait(), 0) << agents_[0]->program().describe();
@@ -281,8 +262,8 @@ TEST_F(ClusterNats, AnAgentThatIsToEndFinishesWhatItHas) {
 }
 
 TEST_F(ClusterNats, AProgramAndItsAgents) {
-  const AgentProcess one(server_->url(), "cluster_app");
-  const AgentProcess two(server_->url(), "cluster_app");
+  const AgentProcess one(server_->url(), {.program = "cluster_app"});
+  const AgentProcess two(server_->url(), {.program = "cluster_app"});
   Program app("cluster_app", {.prepare = [url = server_->url()] {
                                 ::setenv("BROOD_CLUSTER_URL", url.c_str(), 1);
                                 ::setenv("BROOD_CLUSTER_KEY", "secret", 1);
@@ -293,7 +274,8 @@ TEST_F(ClusterNats, AProgramAndItsAgents) {
 }
 
 TEST_F(ClusterNats, AnotherBuildIsNoHelp) {
-  agents_.push_back(std::make_unique<AgentProcess>(server_->url(), "cluster_other_build"));
+  agents_.push_back(std::make_unique<AgentProcess>(
+      server_->url(), AgentProcess::Start{.program = "cluster_other_build"}));
   const ClusterPool pool = this->pool(3s);
   await(pool, 1);
   EXPECT_FALSE(pool.nodes().at(0).can_run);

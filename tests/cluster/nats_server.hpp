@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -28,10 +29,17 @@ class NatsServer {
            ::access("/usr/bin/nats-server", X_OK) == 0;
   }
 
+  /// Where it listens, and what its process does before.
+  struct Place {
+    std::string address;
+    std::string port;
+    std::function<bool()> enter = {};
+  };
+
   /// `configuration`: of a file, beside the arguments.
   explicit NatsServer(std::vector<std::string> more = {"-js"},
                       const std::string& configuration = {})
-      : more_(std::move(more)) {
+      : more_(std::move(more)), place_{.address = "127.0.0.1", .port = {}} {
     if (!configuration.empty()) {
       std::ofstream(dir_.file("conf")) << configuration << std::flush;
       more_.insert(more_.end(), {"-c", dir_.file("conf")});
@@ -42,17 +50,21 @@ class NatsServer {
     constexpr unsigned kPorts = 12'000;
     std::random_device random;
     for (int turn = 0; turn != 20; ++turn) {
-      port_ = std::to_string(kFirst + random() % kPorts);
+      place_.port = std::to_string(kFirst + random() % kPorts);
       if (start()) return;
     }
     throw std::runtime_error("nats-server does not start: " + log());
+  }
+  NatsServer(Place place, std::vector<std::string> more)
+      : more_(std::move(more)), place_(std::move(place)) {
+    restart();
   }
   NatsServer(const NatsServer&) = delete;
   NatsServer& operator=(const NatsServer&) = delete;
   ~NatsServer() { kill(); }
 
   [[nodiscard]] std::string url() const { return "nats://" + address(); }
-  [[nodiscard]] std::string address() const { return "127.0.0.1:" + port_; }
+  [[nodiscard]] std::string address() const { return place_.address + ":" + place_.port; }
   void kill() {
     if (pid_ <= 0) return;
     ::kill(pid_, SIGKILL);
@@ -87,8 +99,8 @@ class NatsServer {
   /// False when it has ended, instead of being ready.
   bool start() {
     std::filesystem::remove(dir_.file("log"));
-    std::vector<std::string> arguments{"nats-server",   "-a",  "127.0.0.1",        "-p",
-                                       port_,           "-sd", dir_.file("store"), "-l",
+    std::vector<std::string> arguments{"nats-server",   "-a",  place_.address,     "-p",
+                                       place_.port,     "-sd", dir_.file("store"), "-l",
                                        dir_.file("log")};
     arguments.insert(arguments.end(), more_.begin(), more_.end());
     std::vector<char*> argv;
@@ -98,6 +110,7 @@ class NatsServer {
     if (pid_ < 0) throw std::runtime_error("fork");
     if (pid_ == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (place_.enter && !place_.enter()) ::_exit(127);
       ::execvp("nats-server", argv.data());
       ::execv("/usr/sbin/nats-server", argv.data());
       ::_exit(127);
@@ -114,7 +127,7 @@ class NatsServer {
   TempDir dir_;
   std::vector<std::string> more_;
   int pid_ = 0;
-  std::string port_;
+  Place place_;
 };
 
 }  // namespace brood::testing
