@@ -19,6 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kReceive = 200ms;  // between two looks at whether it is to end
+constexpr auto kDeaf = 1s;        // more than a look may take
 /// What a message has beside its calls, at most.
 constexpr std::size_t kOverhead = 4096;
 
@@ -57,6 +58,7 @@ ClusterClient::ClusterClient(std::unique_ptr<ClientEngine> engine, ClientSetup s
       setup_(std::move(setup)),
       id_(std::move(id)),
       build_(own_build()),
+      heard_at_(Deadline::Clock::now()),
       table_(setup_.table, build_, Deadline::Clock::now()),
       waiting_(std::make_unique<DurationHistogram>()),
       away_(std::make_unique<DurationHistogram>()) {
@@ -168,11 +170,13 @@ void ClusterClient::hear(Time now) {
       refuse();
     }
   }
-  const bool reachable = engine_->reachable();
+  // That no agent is heard of says nothing while the engine is away, or does not answer what this
+  // thread asked it.
+  const bool deaf = !engine_->reachable() || now - std::exchange(heard_at_, now) > kDeaf;
   TaskTable::Failed failed;
   {
     const Lock lock(mutex_);
-    if (!reachable) table_.unreachable(now);
+    if (deaf) table_.unreachable(now);
     failed = table_.tick(now);
     begin_handing_over();
   }

@@ -105,8 +105,9 @@ class ClusterClient : public std::enable_shared_from_this<ClusterClient> {
   const ClientSetup setup_;
   const ClientId id_;
   const std::uint64_t build_;
-  std::uint64_t next_message_ = 0;  // the sender's, as are the next two
+  std::uint64_t next_message_ = 0;  // the sender's, as are the next three
   Time next_note_{};
+  Time heard_at_;                       // the last time that it listened
   bool told_ = false;                   // agents know of this client
   std::atomic<std::uint32_t> kick_{0};  // the sender sleeps on it
   std::atomic<bool> stop_{false};

@@ -141,6 +141,11 @@ Connection connect(const NatsSetup& setup) {
   set(natsOptions_SetPingInterval(made, 1000));
   set(natsOptions_SetMaxPingsOut(made, 2));
   set(natsOptions_SetSendAsap(made, true));  // a task does not wait for company
+  // NOTE: without it a write to a server that is cut off waits until TCP gives up, with the lock
+  // that the pings need, which would notice.
+  set(natsOptions_SetWriteDeadline(made, kAnswer));
+  // Nothing is kept until the server is back: who sends it tries again, and would send it twice.
+  set(natsOptions_SetReconnectBufSize(made, 0));
   if (!setup.credentials.empty()) {
     set(natsOptions_SetUserCredentialsFromFiles(made, setup.credentials.c_str(), nullptr));
   }
@@ -174,12 +179,13 @@ Nats::Nats(NatsSetup setup) : setup_(std::move(setup)), connection_(connect(setu
   const natsStatus status = natsConnection_JetStream(&made, connection_.get(), &options);
   if (status != NATS_OK) fail_nats("use the JetStream of", setup_, status);
   js_.reset(made);
+  constexpr std::int64_t kLeast = 65536;
+  most_bytes_ =
+      static_cast<std::size_t>(std::max(natsConnection_GetMaxPayload(connection_.get()), kLeast));
 }
 
-std::size_t Nats::most_bytes() const {
-  constexpr std::int64_t kLeast = 65536;
-  return static_cast<std::size_t>(
-      std::max(natsConnection_GetMaxPayload(connection_.get()), kLeast));
+bool Nats::connected() const {
+  return natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED;
 }
 
 natsStatus Nats::publish(const std::string& subject, const char* id,

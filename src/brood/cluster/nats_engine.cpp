@@ -20,6 +20,8 @@ using namespace std::chrono_literals;
 
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 30U;  // of either stream
 constexpr auto kUnfetched = 1h;                              // results that nobody fetched
+// Results that were handed to a client, which says at once that it has them, and that it has not.
+constexpr std::int64_t kResultsLease = 5;
 constexpr std::int64_t kNano = 1'000'000'000;
 
 /// What both sides have: the connection, and what things are called.
@@ -101,9 +103,10 @@ class NatsClient final : public ClientEngine, private TaskEngine {
   bool send(std::uint64_t /*build*/, const std::string& id,
             std::span<const std::byte> message) override {
     jsErrCode error{};
-    if (parts_.publish(tasks_subject_, id.c_str(), message, error) == NATS_OK) return true;
-    ensure(error);  // the server may have lost what it had, or be full
-    return false;
+    const bool sent = parts_.publish(tasks_subject_, id.c_str(), message, error) == NATS_OK;
+    // The server may have lost what it had, or be full.
+    answers_ = sent || ensure(error) == NATS_OK;
+    return sent;
   }
   std::optional<Bytes> receive(Deadline deadline) override {
     if (received_.empty()) {
@@ -144,17 +147,15 @@ class NatsClient final : public ClientEngine, private TaskEngine {
                                held_for(results_stream_, results_consumer_, known);
     // Without their stream agents could not tell that parts are lost.
     known = known && parts_.is_there();
-    if (!known) {
-      jsErrCode error{};
-      ensure(error);
-    }
+    jsErrCode error{};
+    answers_ = known || ensure(error) == NATS_OK;
     return known && held == 0;
-  }
-  bool reachable() override {
-    return natsConnection_Status(nats_.connection()) == NATS_CONN_STATUS_CONNECTED;
   }
   std::vector<Bytes> beats() override { return heard(beats_.get()); }
   void note(std::span<const std::byte> message) override { tell(notes_subject_, message); }
+  // SUBTLE: a server that is cut off from the others of its cluster can be reached, but has no
+  // beats of agents elsewhere, nor an answer about streams: only a majority has.
+  bool reachable() override { return answers_ && nats_.connected(); }
   [[nodiscard]] std::size_t most_bytes() const override { return NatsParts::kMostBytes; }
 
  private:
@@ -191,7 +192,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     config.Durable = name.c_str();
     config.FilterSubject = subject.c_str();
     config.AckPolicy = js_AckExplicit;
-    config.AckWait = mine ? 30 * kNano : nats_.setup().lease.count();
+    config.AckWait = mine ? kResultsLease * kNano : nats_.setup().lease.count();
     config.MaxDeliver = -1;  // the agents count
     config.MaxAckPending = kMostTaskMessages;
     if (mine) config.InactiveThreshold = std::chrono::nanoseconds(kUnfetched).count();
@@ -218,6 +219,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
 
   const ClientId id_;
   const std::string results_consumer_;
+  bool answers_ = true;  // when it was asked last
   Subscription beats_;
   Subscription results_;  // as the next: of the thread that receives
   std::deque<NatsMessage> received_;

@@ -49,8 +49,10 @@ class Nats {
   [[nodiscard]] const NatsSetup& setup() const { return setup_; }
   [[nodiscard]] natsConnection* connection() const { return connection_.get(); }
   [[nodiscard]] jsCtx* js() const { return js_.get(); }
-  /// The largest message that the server takes.
-  [[nodiscard]] std::size_t most_bytes() const;
+  /// False as soon as libnats has noticed that the server is away.
+  [[nodiscard]] bool connected() const;
+  /// The largest message that the server takes. Never waits for it.
+  [[nodiscard]] std::size_t most_bytes() const { return most_bytes_; }
 
   /// Into a stream, confirmed. `id`: the server takes it once; null: as often as it comes.
   natsStatus publish(const std::string& subject, const char* id, std::span<const std::byte> message,
@@ -64,6 +66,7 @@ class Nats {
   const NatsSetup setup_;
   const Connection connection_;
   JetStream js_;
+  std::size_t most_bytes_ = 0;
 };
 
 }  // namespace brood::detail
