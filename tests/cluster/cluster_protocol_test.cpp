@@ -249,7 +249,11 @@ TEST(ClusterProtocol, AtMostOnceIsNeverTwice) {
   const TempDir dir;
   for (unsigned seed = 1; seed <= 3; ++seed) {
     SCOPED_TRACE(seed);
-    FakeServer server({.seed = seed, .lose_task = 0.3, .lose_result = 0.3});
+    FakeServer server({.seed = seed,
+                       .lose_task = 0.2,
+                       .double_task = 0.2,
+                       .lose_result = 0.2,
+                       .keep_silent = 0.2});
     const TestAgent agent(server, "agent");
     const ClusterPool pool = client_of(server);
     const std::string runs = dir.file("runs" + std::to_string(seed));

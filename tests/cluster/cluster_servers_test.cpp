@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <filesystem>
+#include <future>
 #include <optional>
 #include <string>
 #include <thread>
@@ -106,6 +108,79 @@ TEST_F(ClusterServers, TheLeaderIsCutOffFromAllAndComesBack) {
   map(pool, "of three servers the leader is cut off", [&] { network_->cut(leader); });
   network_->heal(leader);
   map(pool, "of three servers the leader is not cut off any more");
+}
+
+// The pool stays with the leader, who goes on to answer for some seconds, and knows nothing new.
+TEST_F(ClusterServers, APoolWithALeaderWhomTheOthersHaveLeftGetsEachResultOnce) {
+  const ClusterPool first = this->pool();
+  const int leader = this->leader();
+  const ClusterPool pool({.url = server(leader).url(),
+                          .key = "secret",
+                          .patience = 10s,
+                          .lease = 1s,
+                          .replicas = kServers});
+  await(pool, kMachines - kServers);
+  const auto others = [&](const auto& what) {
+    for (int other = 1; other <= kServers; ++other) {
+      if (other != leader) what(other);
+    }
+  };
+  auto rejoined = Clock::now();
+  map(pool, "the leader is without the others for 20 s", [&] {
+    others([&](int other) { network_->separate(leader, other); });
+    std::this_thread::sleep_for(20s);
+    others([&](int other) { network_->rejoin(leader, other); });
+    rejoined = Clock::now();
+  });
+  cost("from when it is with them again", rejoined);
+  map(pool, "the leader was without the others");
+}
+
+TEST_F(ClusterServers, WhatMayRunOnceDoesNotRunTwiceWhenTheLeaderIsLeft) {
+  const ClusterPool pool = this->pool();
+  const int leader = this->leader();
+  auto call = std::async(std::launch::async, [&] {
+    return pool.at_most_once().try_map(&work_and_note, numbers(kTasks));
+  });
+  await_runs(kTasks / 5);
+  for (int other = 1; other <= kServers; ++other) {
+    if (other != leader) network_->separate(leader, other);
+  }
+  std::this_thread::sleep_for(15s);
+  for (int other = 1; other <= kServers; ++other) {
+    if (other != leader) network_->rejoin(leader, other);
+  }
+  int lost = 0;
+  for (const auto& outcome : call.get()) {
+    if (outcome.has_value()) continue;
+    ++lost;
+    EXPECT_THROW(static_cast<void>(outcome.value()), TaskLost);
+  }
+  EXPECT_LT(lost, kTasks / 2);
+  map(pool, "the leader was left");
+  for (const auto& [number, machines] : runs()) {
+    // The map has run them once more.
+    EXPECT_LE(machines.size(), 2U) << "task " << number;
+  }
+}
+
+TEST_F(ClusterServers, EachServerHasEverything) {
+  const ClusterPool pool = this->pool();
+  for (const auto& server : servers_) {
+    const std::string streams = server->store() + "/jetstream/$G/streams";
+    EXPECT_TRUE(eventually([&] {
+      for (const char* stream : {"brood_tasks", "brood_results"}) {
+        const std::filesystem::path consumers = streams + "/" + stream + "/obs";
+        std::error_code error;
+        if (std::filesystem::directory_iterator(consumers, error) ==
+            std::filesystem::directory_iterator()) {
+          return false;
+        }
+      }
+      return true;
+    })) << "no consumers in "
+        << streams;
+  }
 }
 
 TEST_F(ClusterServers, AllAreKilledAndComeBackWithWhatTheyHad) {

@@ -30,7 +30,8 @@ struct Mishaps {
   double lose_result = 0;
   double double_result = 0;
   double delay_result = 0;
-  double refuse = 0;  // by either side, as when the server is away
+  double refuse = 0;       // by either side, as when the server is away
+  double keep_silent = 0;  // about a task that it has taken
   std::size_t most_messages = 1000;
   std::chrono::milliseconds lease{300};
   std::size_t most_bytes = std::size_t{1} << 20U;
@@ -91,6 +92,7 @@ class FakeServer {
   bool muted_ = false;
   std::deque<Task> tasks_;
   std::set<std::string> known_;
+  std::set<std::string> claimed_;
   std::map<detail::ClientId, std::deque<Result>> results_;
   std::vector<Bytes> beats_;
   std::map<const Agent*, std::vector<Bytes>> notes_;  // that each has not read
@@ -104,6 +106,7 @@ class FakeServer::Client final : public detail::ClientEngine {
   bool send(std::uint64_t build, const std::string& id,
             std::span<const std::byte> message) override {
     const std::scoped_lock lock(server_.mutex_);
+    may_have_arrived_ = false;
     if (server_.away_ || server_.happens(server_.mishaps_.refuse)) return false;
     if (server_.tasks_.size() >= server_.mishaps_.most_messages) return false;
     if (!server_.known_.insert(id).second) return true;
@@ -113,8 +116,10 @@ class FakeServer::Client final : public detail::ClientEngine {
     for (int i = 0; i < copies; ++i) {
       server_.tasks_.push_back({.build = build, .message = {message.begin(), message.end()}});
     }
-    return true;
+    may_have_arrived_ = server_.happens(server_.mishaps_.keep_silent);
+    return !may_have_arrived_;
   }
+  [[nodiscard]] bool may_have_arrived() const override { return may_have_arrived_; }
   std::optional<Bytes> receive(Deadline deadline) override {
     for (;;) {
       {
@@ -151,6 +156,7 @@ class FakeServer::Client final : public detail::ClientEngine {
  private:
   FakeServer& server_;
   detail::ClientId id_;
+  bool may_have_arrived_ = false;
 };
 
 class FakeServer::Agent final : public detail::AgentEngine {
@@ -196,6 +202,13 @@ class FakeServer::Agent final : public detail::AgentEngine {
     for (Task& task : server_.tasks_) {
       if (task.handed_out == id) task.handed_out = 0;
     }
+  }
+  Claim claim(const std::string& name) override {
+    const std::scoped_lock lock(server_.mutex_);
+    if (server_.away_) return Claim::unknown;
+    const bool first = server_.claimed_.insert(name).second;
+    if (server_.happens(server_.mishaps_.refuse)) return Claim::unknown;
+    return first ? Claim::mine : Claim::taken;
   }
   [[nodiscard]] Deadline::Clock::duration lease() const override { return server_.mishaps_.lease; }
   bool reply(const detail::ClientId& client, std::span<const std::byte> message) override {

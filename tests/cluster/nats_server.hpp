@@ -93,6 +93,7 @@ class NatsServer {
     }
     return bytes;
   }
+  [[nodiscard]] std::string store() const { return dir_.file("store"); }
   [[nodiscard]] std::string log() const { return read_file(dir_.file("log")); }
 
  private:

@@ -156,6 +156,16 @@ void Network::heal(int machine) const {
   must(fmt::format("ip -n {} link set m{} master bridge", name(-1), machine));
 }
 
+void Network::separate(int one, int other) const {
+  must(fmt::format("ip -n {} route add blackhole {}/32\nip -n {} route add blackhole {}/32",
+                   name(one), address(other), name(other), address(one)));
+}
+
+void Network::rejoin(int one, int other) const {
+  must(fmt::format("ip -n {} route del blackhole {}/32\nip -n {} route del blackhole {}/32",
+                   name(one), address(other), name(other), address(one)));
+}
+
 std::vector<int> Network::processes(int machine) const { return processes_in(name(machine)); }
 
 void Network::kill(int machine) const { kill_in(name(machine)); }

@@ -31,6 +31,9 @@ class Network {
   /// Nothing comes and goes any more, as when a cable is pulled or a switch fails: nobody is told.
   void cut(int machine) const;
   void heal(int machine) const;
+  /// The same between these two alone, both of them no machine of this program.
+  void separate(int one, int other) const;
+  void rejoin(int one, int other) const;
   /// The processes that are there.
   [[nodiscard]] std::vector<int> processes(int machine) const;
   /// SIGKILL to all of them, until there are none.

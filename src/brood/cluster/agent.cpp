@@ -126,6 +126,17 @@ void Agent::take_on(AgentEngine::Delivery delivery) {
     }
   } else {
     if (message.kind.at_most_once) {
+      // SUBTLE: it is here, but may be elsewhere too: this process was stopped or cut off since it
+      // was handed out, or the engine has it twice. `done` would not tell.
+      const AgentEngine::Claim claim = engine_.claim(fmt::format(
+          "{}.{}.{}", message.client, message.items.at(0).number, message.items.at(0).attempt));
+      if (claim != AgentEngine::Claim::mine) {
+        in_hand_.fetch_sub(static_cast<std::uint32_t>(message.items.size()));
+        jobs_.erase(id);
+        if (claim == AgentEngine::Claim::taken) engine_.done(id);
+        if (claim == AgentEngine::Claim::unknown) engine_.give_back(id);
+        return;
+      }
       engine_.done(id);
       job.acknowledged = true;
     }

@@ -148,6 +148,8 @@ ClusterClient::Sent ClusterClient::send_until(Time end) {
       ++table_.counts.messages;
       continue;
     }
+    // What is to run once is not sent twice: the look tells whether it is there.
+    if (batch.call->kind.at_most_once && engine_->may_have_arrived()) return false;
     batch.items = std::move(message.items);
     table_.put_back(batch);
     return Sent::no_room;

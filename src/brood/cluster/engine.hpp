@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <brood/cluster/message.hpp>
@@ -27,6 +28,8 @@ class ClientEngine {
   /// same `id` again is the same message, for some time at least.
   virtual bool send(std::uint64_t build, const std::string& id,
                     std::span<const std::byte> message) = 0;
+  /// What send() has just refused may have arrived all the same: nobody said that it has not.
+  [[nodiscard]] virtual bool may_have_arrived() const { return false; }
   /// A message of results for this client; nullopt at the deadline.
   virtual std::optional<Bytes> receive(Deadline deadline) = 0;
   /// It has nothing for agents of this build, handed out messages included, and no results for this
@@ -61,6 +64,10 @@ class AgentEngine {
   virtual void extend(std::uint64_t id) = 0;
   virtual void done(std::uint64_t id) = 0;
   virtual void give_back(std::uint64_t id) = 0;
+  /// Of all who ever claim the same name, in an hour at least, one is told `mine`. `unknown`: it
+  /// may have been that one, but the engine does not say.
+  enum class Claim : std::uint8_t { mine, taken, unknown };
+  virtual Claim claim(const std::string& name) = 0;
   [[nodiscard]] virtual Deadline::Clock::duration lease() const = 0;
 
   /// True: the engine has it for the client. False: try again.

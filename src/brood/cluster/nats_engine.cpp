@@ -19,7 +19,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 30U;  // of either stream
-constexpr auto kUnfetched = 1h;                              // results that nobody fetched
+constexpr std::int64_t kClaimBytes = std::int64_t{1} << 28U;
+constexpr auto kUnfetched = 1h;  // results that nobody fetched
 // Results that were handed to a client, which says at once that it has them, and that it has not.
 constexpr std::int64_t kResultsLease = 5;
 constexpr std::int64_t kNano = 1'000'000'000;
@@ -34,7 +35,9 @@ class TaskEngine {
         consumer_(fmt::format("build_{:016x}", build)),
         tasks_subject_(fmt::format("{}.task.{:016x}", setup.name, build)),
         beats_subject_(setup.name + ".beat"),
-        notes_subject_(setup.name + ".note") {}
+        notes_subject_(setup.name + ".note"),
+        claims_stream_(setup.name + "_claims"),
+        claims_subject_(setup.name + ".claim") {}
 
   [[nodiscard]] std::string results_subject(const ClientId& client) const {
     return fmt::format("{}.result.{}", nats_.setup().name, client);
@@ -72,6 +75,8 @@ class TaskEngine {
   const std::string tasks_subject_;
   const std::string beats_subject_;
   const std::string notes_subject_;
+  const std::string claims_stream_;
+  const std::string claims_subject_;
 };
 
 class NatsClient final : public ClientEngine, private TaskEngine {
@@ -103,11 +108,16 @@ class NatsClient final : public ClientEngine, private TaskEngine {
   bool send(std::uint64_t /*build*/, const std::string& id,
             std::span<const std::byte> message) override {
     jsErrCode error{};
-    const bool sent = parts_.publish(tasks_subject_, id.c_str(), message, error) == NATS_OK;
+    const natsStatus status = parts_.publish(tasks_subject_, id.c_str(), message, error);
+    const bool sent = status == NATS_OK;
+    // NATS_INSUFFICIENT_BUFFER: the connection is down, and nothing is kept for later.
+    may_have_arrived_ =
+        !sent && error == 0 && status != NATS_NO_RESPONDERS && status != NATS_INSUFFICIENT_BUFFER;
     // The server may have lost what it had, or be full.
     answers_ = sent || ensure(error) == NATS_OK;
     return sent;
   }
+  [[nodiscard]] bool may_have_arrived() const override { return may_have_arrived_; }
   std::optional<Bytes> receive(Deadline deadline) override {
     if (received_.empty()) {
       if (!results_) results_ = nats_.pull(results_stream_, results_consumer_);
@@ -185,6 +195,20 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
     return nats_.add_stream(config, error);
   }
+  /// Of the names that were claimed: the server takes each once, as long as it remembers it.
+  natsStatus make_claims(jsErrCode& error) {
+    jsStreamConfig config;
+    jsStreamConfig_Init(&config);
+    const char* subjects[] = {claims_subject_.c_str()};
+    config.Name = claims_stream_.c_str();
+    config.Subjects = subjects;
+    config.SubjectsLen = 1;
+    config.Replicas = nats_.setup().replicas;
+    config.MaxBytes = kClaimBytes;
+    config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
+    config.Duplicates = config.MaxAge;
+    return js_AddStream(nullptr, nats_.js(), &config, nullptr, &error);
+  }
   natsStatus make_consumer(const std::string& stream, const std::string& name,
                            const std::string& subject, bool mine, jsErrCode& error) {
     jsConsumerConfig config;
@@ -211,6 +235,8 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     if (!there(status)) return status;
     status = parts_.make_stream(error);
     if (!there(status)) return status;
+    status = make_claims(error);
+    if (!there(status)) return status;
     status = make_consumer(tasks_stream_, consumer_, tasks_subject_, false, error);
     if (!there(status)) return status;
     status = make_consumer(results_stream_, results_consumer_, results_subject(id_), true, error);
@@ -220,6 +246,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
   const ClientId id_;
   const std::string results_consumer_;
   bool answers_ = true;  // when it was asked last
+  bool may_have_arrived_ = false;
   Subscription beats_;
   Subscription results_;  // as the next: of the thread that receives
   std::deque<NatsMessage> received_;
@@ -279,6 +306,19 @@ class NatsAgent final : public AgentEngine, private TaskEngine {
   void give_back(std::uint64_t id) override {
     if (const NatsMessage message = take(id)) natsMsg_Nak(message.get(), nullptr);
     natsConnection_FlushTimeout(nats_.connection(), kAnswer);
+  }
+  Claim claim(const std::string& name) override {
+    jsPubOptions options;
+    jsPubOptions_Init(&options);
+    options.MsgId = name.c_str();
+    jsErrCode error{};
+    jsPubAck* found = nullptr;
+    if (js_Publish(&found, nats_.js(), claims_subject_.c_str(), nullptr, 0, &options, &error) !=
+        NATS_OK) {
+      return Claim::unknown;
+    }
+    const PublishAck ack(found);
+    return ack->Duplicate ? Claim::taken : Claim::mine;
   }
   [[nodiscard]] Deadline::Clock::duration lease() const override { return nats_.setup().lease; }
 

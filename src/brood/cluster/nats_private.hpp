@@ -29,6 +29,7 @@ using JetStream = std::unique_ptr<jsCtx, Freed<jsCtx_Destroy>>;
 using Subscription = std::unique_ptr<natsSubscription, Freed<natsSubscription_Destroy>>;
 using NatsMessage = std::unique_ptr<natsMsg, Freed<natsMsg_Destroy>>;
 using ConsumerInfo = std::unique_ptr<jsConsumerInfo, Freed<jsConsumerInfo_Destroy>>;
+using PublishAck = std::unique_ptr<jsPubAck, Freed<jsPubAck_Destroy>>;
 using MetaData = std::unique_ptr<jsMsgMetaData, Freed<jsMsgMetaData_Destroy>>;
 
 constexpr std::int64_t kAnswer = kServerAnswer.count();  // in milliseconds
