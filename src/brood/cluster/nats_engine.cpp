@@ -207,7 +207,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     config.MaxBytes = kClaimBytes;
     config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
     config.Duplicates = config.MaxAge;
-    return js_AddStream(nullptr, nats_.js(), &config, nullptr, &error);
+    return nats_.add_stream(config, error);
   }
   natsStatus make_consumer(const std::string& stream, const std::string& name,
                            const std::string& subject, bool mine, jsErrCode& error) {
