@@ -7,18 +7,23 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 
 #include <fmt/format.h>
 
 #include "support/eventually.hpp"
+#include "support/temp_dir.hpp"
 
 namespace brood::testing {
 namespace {
 
 constexpr const char* kPrefix = "brood";
+/// In the environment of whatever comes of a process that has a network: its name.
+constexpr const char* kNetwork = "BROOD_TEST_NETWORK";
 constexpr const char* kNamespaces = "/run/netns";
 
 struct Said {
@@ -60,17 +65,45 @@ void kill_in(const std::string& name) {
   if (!gone) throw std::runtime_error("processes in " + name + " do not end");
 }
 
-/// What others have left, who were killed before they could remove it.
+/// The process that made the network of this name, if it does not run any more; else 0.
+int dead_maker(const char* name) {
+  int pid = 0;
+  if (std::sscanf(name, "brood%d", &pid) != 1 || ::kill(pid, 0) == 0) return 0;
+  return pid;
+}
+
+/// What others have left, who were killed before they could remove it. Namespaces go with the last
+/// process that is in them, wherever they were mounted, which was seen by who made them alone.
 void sweep() {
+  const std::string mark = fmt::format("{}=", kNetwork);
   std::error_code error;
+  const auto network_of = [&error](const std::string& pid) {
+    return std::filesystem::read_symlink("/proc/" + pid + "/ns/net", error).string();
+  };
+  std::vector<std::string> pids;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    const std::string pid = entry.path().filename();
+    if (pid.find_first_not_of("0123456789") == std::string::npos) pids.push_back(pid);
+  }
+  // Some overwrite their environment with what ps shall show, but are where others are.
+  std::set<std::string> networks;
+  for (const std::string& pid : pids) {
+    const std::string all = read_file("/proc/" + pid + "/environ");
+    const std::size_t at = all.find(mark);
+    if (at == std::string::npos || dead_maker(all.c_str() + at + mark.size()) == 0) continue;
+    const std::string network = network_of(pid);
+    if (!network.empty() && network != network_of("self")) networks.insert(network);
+    ::kill(std::atoi(pid.c_str()), SIGKILL);
+  }
+  for (const std::string& pid : pids) {
+    if (networks.contains(network_of(pid))) ::kill(std::atoi(pid.c_str()), SIGKILL);
+  }
+  std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(kNamespaces, error)) {
-    const std::string name = entry.path().filename();
-    int pid = 0;
-    int end = 0;
-    if (std::sscanf(name.c_str(), "brood%d-%n", &pid, &end) != 1 || end == 0) continue;
-    if (::kill(pid, 0) == 0) continue;
-    kill_in(name);
-    run("ip netns del " + name);
+    names.push_back(entry.path().filename());
+  }
+  for (const std::string& name : names) {
+    if (dead_maker(name.c_str()) != 0) run("ip netns del " + name);
   }
 }
 
@@ -86,6 +119,7 @@ std::string Network::missing() {
 
 Network::Network(int machines) : machines_(machines) {
   sweep();
+  ::setenv(kNetwork, fmt::format("{}{}", kPrefix, ::getpid()).c_str(), 1);
   // The bridge is in a namespace too: of this machine's network only one link is seen.
   std::string script = fmt::format(
       "ip netns add {0}\n"
@@ -116,6 +150,7 @@ Network::Network(int machines) : machines_(machines) {
 Network::~Network() {
   for (int machine = 1; machine <= machines_; ++machine) kill(machine);
   remove();
+  ::unsetenv(kNetwork);
 }
 
 void Network::remove() const {
