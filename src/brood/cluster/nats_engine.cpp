@@ -19,8 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 30U;  // of either stream
-constexpr std::int64_t kClaimBytes = std::int64_t{1} << 28U;
-constexpr auto kUnfetched = 1h;  // results that nobody fetched
+constexpr auto kUnfetched = 1h;                              // results that nobody fetched
 // Results that were handed to a client, which says at once that it has them, and that it has not.
 constexpr std::int64_t kResultsLease = 5;
 constexpr std::int64_t kNano = 1'000'000'000;
@@ -204,10 +203,12 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     config.Subjects = subjects;
     config.SubjectsLen = 1;
     config.Replicas = nats_.setup().replicas;
-    config.MaxBytes = kClaimBytes;
+    // The oldest go when there are too many; the server remembers their names all the same, until
+    // it is restarted. No MaxBytes: that much would be taken from its room in advance.
+    config.MaxMsgs = kMostTaskMessages;
     config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
     config.Duplicates = config.MaxAge;
-    return nats_.add_stream(config, error);
+    return js_AddStream(nullptr, nats_.js(), &config, nullptr, &error);
   }
   natsStatus make_consumer(const std::string& stream, const std::string& name,
                            const std::string& subject, bool mine, jsErrCode& error) {
@@ -229,13 +230,14 @@ class NatsClient final : public ClientEngine, private TaskEngine {
       return status == NATS_OK || error == JSStreamNameExistErr ||
              error == JSConsumerNameExistErr || error == JSConsumerExistingActiveErr;
     };
-    natsStatus status = make_stream(tasks_stream_, nats_.setup().name + ".task.*", error);
+    // First, as it needs little room, and the others take what there is.
+    natsStatus status = make_claims(error);
+    if (!there(status)) return status;
+    status = make_stream(tasks_stream_, nats_.setup().name + ".task.*", error);
     if (!there(status)) return status;
     status = make_stream(results_stream_, nats_.setup().name + ".result.*", error);
     if (!there(status)) return status;
     status = parts_.make_stream(error);
-    if (!there(status)) return status;
-    status = make_claims(error);
     if (!there(status)) return status;
     status = make_consumer(tasks_stream_, consumer_, tasks_subject_, false, error);
     if (!there(status)) return status;
