@@ -149,7 +149,9 @@ ClusterClient::Sent ClusterClient::send_until(Time end) {
       continue;
     }
     // What is to run once is not sent twice: the look tells whether it is there.
-    if (batch.call->kind.at_most_once && engine_->may_have_arrived()) return false;
+    if (batch.call->kind.at_most_once && engine_->may_have_arrived()) {
+      return Sent::no_room;
+    }
     batch.items = std::move(message.items);
     table_.put_back(batch);
     return Sent::no_room;
