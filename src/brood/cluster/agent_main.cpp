@@ -28,7 +28,8 @@ void work(const std::string& url) {
   const std::uint32_t workers =
       number_variable("BROOD_AGENT_WORKERS", static_cast<std::uint32_t>(cpu_count()));
   const NatsSetup nats = nats_setup({.url = url});
-  // Before the threads of the engine.
+  // Before the threads of the engine, and so that handles in tasks find the server.
+  set_environment_variable("BROOD_CLUSTER_URL", nats.url);
   const auto pool = std::make_shared<PoolCore>(PoolSetup{.workers = workers,
                                                          .max_workers = workers,
                                                          .name = "brood-agent",
