@@ -66,8 +66,8 @@ class ClusterLease;
 /// Errors: QueueClosed, as Queue; EngineError when the server does not answer for
 ///   ClusterOptions::patience, or till the deadline of the call, or has lost the queue;
 ///   AuthenticationError for another key; TypeMismatch for another T, which costs no value;
-///   ArgumentError for a handle to shared memory; MessageTooLarge; DecodeError, and the value is
-///   gone.
+///   ArgumentError for a handle to shared memory; MessageTooLarge; DecodeError, and
+///   AuthenticationError for what a stranger has put there: it is gone then.
 ///
 /// Not as in a Queue: a close() is noticed by who waits within half a second; size() counts what is
 /// in leases; no wait() for it among other things. Values are copied by way of the server: some
@@ -278,25 +278,25 @@ bool ClusterQueue<T>::put_until_deadline(const T& value, detail::Deadline deadli
   return put == Put::done;
 }
 
-/// All or none: what can be read of others that came with it goes back when one cannot be.
+/// All or none: when one cannot be read, the others go back. That one too, if it is this handle
+/// that is wrong, as the queue was made anew with another type or key; if not, nobody can read it,
+/// and it goes.
 template <class T>
 std::vector<T> ClusterQueue<T>::values_of(const Deliveries& deliveries) const {
   std::vector<T> values;
   values.reserve(deliveries.size());
-  const auto give_back = [&](std::size_t but) {
-    for (std::size_t i = 0; i != deliveries.size(); ++i) {
-      if (i != but) queue_->give_back(deliveries[i].id);
-    }
-  };
-  for (std::size_t i = 0; i != deliveries.size(); ++i) {
+  for (const auto& delivery : deliveries) {
     try {
-      values.push_back(detail::stored_value<T>(queue_->open(deliveries[i].message)));
-    } catch (const TypeMismatch&) {
-      give_back(deliveries.size());  // others can read it
-      throw;
+      values.push_back(detail::stored_value<T>(queue_->open(delivery.message)));
     } catch (...) {
-      give_back(i);
-      static_cast<void>(queue_->ack({&deliveries[i].id, 1}));  // nobody else would fare better
+      for (const auto& each : deliveries) {
+        if (each.id != delivery.id) queue_->give_back(each.id);
+      }
+      if (queue_->is_ours()) {
+        static_cast<void>(queue_->ack({&delivery.id, 1}));
+      } else {
+        queue_->give_back(delivery.id);
+      }
       throw;
     }
   }

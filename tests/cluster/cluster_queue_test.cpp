@@ -1,7 +1,9 @@
 // Queues on a real server, with producers and consumers that are processes.
 #include <gtest/gtest.h>
 
-#include <signal.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,6 +56,29 @@ class ClusterQueueTest : public ::testing::Test {
   template <class T = int>
   ClusterQueue<T> queue(std::size_t maxsize = 0) const {
     return ClusterQueue<T>("jobs", at(), {.maxsize = maxsize});
+  }
+
+  /// Lines of the server's own protocol; what it answers.
+  [[nodiscard]] std::string said_to_server(const std::string& lines) const {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const std::string url = server_->url();
+    to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1))));
+    std::string answer;
+    const std::string text = "CONNECT {\"verbose\":false}\r\n" + lines + "PING\r\n";
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 &&
+        ::send(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size())) {
+      char buffer[4096];
+      while (answer.find("PONG") == std::string::npos && answer.find("-ERR") == std::string::npos) {
+        const ssize_t got = ::recv(fd, buffer, sizeof(buffer), 0);
+        if (got <= 0) break;
+        answer.append(buffer, static_cast<std::size_t>(got));
+      }
+    }
+    ::close(fd);
+    return answer;
   }
 
   std::optional<NatsServer> server_;
@@ -372,6 +397,38 @@ TEST_F(ClusterQueueTest, AnotherTypeIsRefusedAndCostsNothing) {
   EXPECT_THROW(this->queue<elsewhere::Job>(), TypeMismatch);
   EXPECT_THROW(this->queue<std::vector<Job>>(), TypeMismatch);
   EXPECT_EQ(queue.get().text, "a");
+}
+
+TEST_F(ClusterQueueTest, AHandleFromBeforeTheQueueWasMadeAnewCostsNothing) {
+  const ClusterQueue<int> numbers = this->queue();
+  numbers.unlink();
+  const auto words = this->queue<std::string>();
+  words.put("a");
+  EXPECT_THROW(static_cast<void>(numbers.get()), TypeMismatch);
+  EXPECT_EQ(words.get(), "a");
+  words.unlink();
+  ClusterOptions other = at();
+  other.key = "another";
+  const ClusterQueue<std::string> others("jobs", other);
+  others.put_many(std::vector<std::string>{"b", "c"});
+  EXPECT_THROW(static_cast<void>(words.get_many(2)), AuthenticationError);
+  EXPECT_EQ(others.size(), 2U);
+  std::vector<std::string> got{others.get(), others.get()};
+  std::ranges::sort(got);
+  EXPECT_EQ(got, (std::vector<std::string>{"b", "c"}));
+}
+
+TEST_F(ClusterQueueTest, WhatAStrangerPutsIsRefusedAndGone) {
+  const ClusterQueue<std::string> queue("jobs", at());
+  queue.put("a");
+  ASSERT_EQ(queue.get(), "a");
+  // Written past the library: PUB <subject> <bytes>
+  const std::string said =
+      said_to_server("PUB brood.queue.jobs 40\r\n" + std::string(40, 'x') + "\r\n");
+  ASSERT_TRUE(eventually([&] { return queue.size() == 1; })) << said;
+  queue.put("b");
+  EXPECT_THROW(static_cast<void>(queue.get()), AuthenticationError);
+  EXPECT_EQ(queue.get(), "b");
 }
 
 TEST_F(ClusterQueueTest, WhatCannotBeIsRefused) {

@@ -451,6 +451,16 @@ std::vector<StreamQueue::Delivery> StreamQueue::take(std::size_t most, Deadline 
 std::span<const std::byte> StreamQueue::open(std::span<const std::byte> message) {
   return server().stream().open(message);
 }
+bool StreamQueue::is_ours() {
+  try {
+    server().stream().check(*server().info());
+    return true;
+  } catch (const TypeMismatch&) {
+    return false;
+  } catch (const AuthenticationError&) {
+    return false;
+  }
+}
 void StreamQueue::hold(std::uint64_t id) { server().hold(id); }
 bool StreamQueue::ack(std::span<const std::uint64_t> ids) { return server().ack(ids); }
 void StreamQueue::give_back(std::uint64_t id) noexcept { server().give_back(id); }

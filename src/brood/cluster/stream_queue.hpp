@@ -54,6 +54,8 @@ class StreamQueue {
   std::vector<Delivery> take(std::size_t most, Deadline deadline);
   /// The value in a message: see NatsStream::open().
   std::span<const std::byte> open(std::span<const std::byte> message);
+  /// Whether what the server has under this name is of this type and key, as it was at first.
+  bool is_ours();
   /// The lease is renewed until ack() or give_back(), as long as this process runs.
   void hold(std::uint64_t id);
   /// Returns when the server knows. False if it is none of this object's any more.
