@@ -484,5 +484,25 @@ TEST_F(ClusterQueueTest, HandlesGoIntoTasksOnOtherMachinesAndOnThisOne) {
   EXPECT_EQ(queues.get().get(), 5);
 }
 
+TEST_F(ClusterQueueTest, AProcessWithoutTheKeyIsTold) {
+  ClusterOptions options = at();
+  options.key = "given";
+  ::unsetenv("BROOD_CLUSTER_KEY");
+  const ClusterQueue<int> queue("jobs", options);
+  Pool pool({.workers = 1});
+  Future<std::size_t> size =
+      pool.submit([](const ClusterQueue<int>& jobs) { return jobs.size(); }, queue);
+  EXPECT_NE(thrown<AuthenticationError>([&] { size.get(); }).find("set BROOD_CLUSTER_KEY"),
+            std::string::npos);
+}
+
+TEST_F(ClusterQueueTest, AProgramPutsAndOthersWork) {
+  Program put("cluster_jobs", {.arguments = {server_->url(), "put"}});
+  EXPECT_EQ(put.wait(), 0) << put.describe();
+  Program work("cluster_jobs", {.arguments = {server_->url(), "work"}});
+  EXPECT_EQ(work.wait(), 0) << work.describe();
+  EXPECT_EQ(work.out(), "wash 1\nsweep 2\n");
+}
+
 }  // namespace
 }  // namespace brood::testing
