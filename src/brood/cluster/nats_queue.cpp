@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -180,18 +181,23 @@ StreamQueue::Put StreamQueue::Server::put(std::span<const std::byte> value, Dead
         stream_.nats().publish(stream_.names().subject, id.c_str(), message, error);
     if (status == NATS_OK) return Put::done;
     if (error == JSStreamStoreFailedErr && maxsize_ != 0) {
-      // Refused, so it is not in. SUBTLE: a new id, as the server may have noted the old one.
+      // By its text, as the server has one number for all reasons; another is an error below.
+      const bool full = std::string_view(nats_GetLastError(nullptr)).find("maximum messages") !=
+                        std::string_view::npos;
       patience.answered();
-      id = stream_.new_id();
-      perhaps = false;
-      for (; !deadline.passed(); ++round) {
-        patience.nap(round);
-        const StreamInfo info = stream_.info(patience);
-        if (is_closed(*info)) return Put::closed;
-        if (info->State.Msgs < maxsize_) break;
+      if (full || stream_.info(patience)->State.Msgs >= maxsize_) {
+        // Refused, so it is not in. SUBTLE: a new id, as the server may have noted the old one.
+        id = stream_.new_id();
+        perhaps = false;
+        for (bool room = false; !room && !deadline.passed(); ++round) {
+          patience.nap(round);
+          const StreamInfo info = stream_.info(patience);
+          if (is_closed(*info)) return Put::closed;
+          room = info->State.Msgs < maxsize_;
+        }
+        if (deadline.passed()) return Put::full;
+        continue;
       }
-      if (deadline.passed()) return Put::full;
-      continue;
     }
     if (status == NATS_NO_RESPONDERS && !perhaps && is_closed(*stream_.info(patience))) {
       return Put::closed;
