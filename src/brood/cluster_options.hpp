@@ -26,10 +26,11 @@ struct ClusterOptions {
   /// Certificates of who may have signed the server's, for tls://. The environment's
   /// BROOD_CLUSTER_CA if not given; empty: the system's.
   std::string ca_file = {};
-  /// How long tasks wait for an agent that can run them, before they fail with NoAgents.
+  /// How long tasks wait for an agent that can run them, before they fail with NoAgents; and how
+  /// long calls of a ClusterQueue or ClusterDict wait for a server that does not answer.
   std::chrono::nanoseconds patience = std::chrono::seconds(10);
-  /// How long a node that is not heard of keeps its tasks. Not less than a second. 0: so many
-  /// seconds as the environment's BROOD_CLUSTER_LEASE says, else 15.
+  /// How long a node that is not heard of keeps its tasks, and a consumer what it took. Not less
+  /// than a second. 0: so many seconds as the environment's BROOD_CLUSTER_LEASE says, else 15.
   std::chrono::nanoseconds lease{0};
   /// Servers of one cluster that keep each thing, 1 to 5: with 3, any one of them may be lost.
   std::uint32_t replicas = 1;

@@ -134,7 +134,8 @@ class ClusterQueue {
       std::chrono::time_point<Clock, Duration> when) const {
     return get_until_deadline(detail::Deadline::until(when));
   }
-  /// Waits for one, and takes what else is there, `most` at most, some hundreds. Empty at the end.
+  /// Waits for one, and takes what else the server knows of by then, `most` at most, some hundreds.
+  /// Much faster than get() for each. Empty at the end.
   [[nodiscard]] std::vector<T> get_many(std::size_t most) const;
 
   // Leases: see ClusterLease.

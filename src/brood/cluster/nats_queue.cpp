@@ -75,10 +75,12 @@ class StreamQueue::Server {
     bool held = false;
   };
 
-  void make_consumer(Patience& patience);
+  /// Unless it is there. How long its leases are.
+  std::chrono::nanoseconds make_consumer(Patience& patience) const;
   Puller borrow();
   void put_back(Puller puller);
-  /// What came for it after its call had ended.
+  /// How many messages came after its call had ended.
+  static int has_come(const Puller& puller);
   void give_back_all(Puller& puller) const;
   /// How many more there were when the last one was handed out; nullopt: none came.
   std::optional<std::uint64_t> fetch(Puller& puller, std::size_t most,
@@ -89,7 +91,7 @@ class StreamQueue::Server {
 
   const NatsStream stream_;
   std::size_t maxsize_ = 0;
-  std::chrono::nanoseconds lease_;
+  std::chrono::nanoseconds lease_{};
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Puller> idle_;  // guarded by mutex_, as all below
@@ -106,8 +108,7 @@ StreamQueue::Server::Server(const ClusterPlace& place, const Setup& setup, bool 
                .name = setup.name,
                .stream = fmt::format("{}_queue_{}", place.nats.name, setup.name),
                .subject = subject_in("queue", place.nats.name, setup.name)},
-              setup.type, travelled),
-      lease_(place.nats.lease) {
+              setup.type, travelled) {
   Patience patience = stream_.patience("open");
   if (!travelled) {
     jsStreamConfig config;
@@ -126,7 +127,7 @@ StreamQueue::Server::Server(const ClusterPlace& place, const Setup& setup, bool 
         "or unlink() it first",
         stream_.described(), maxsize_, setup.maxsize));
   }
-  make_consumer(patience);
+  lease_ = make_consumer(patience);
 }
 
 StreamQueue::Server::~Server() {
@@ -140,7 +141,7 @@ StreamQueue::Server::~Server() {
   for (Puller& puller : idle_) give_back_all(puller);
 }
 
-void StreamQueue::Server::make_consumer(Patience& patience) {
+std::chrono::nanoseconds StreamQueue::Server::make_consumer(Patience& patience) const {
   for (;;) {
     patience.ready();
     jsErrCode error{};
@@ -149,15 +150,14 @@ void StreamQueue::Server::make_consumer(Patience& patience) {
                                            kConsumer, nullptr, &error);
     if (status == NATS_OK) {
       const ConsumerInfo info(found);
-      lease_ = std::chrono::nanoseconds(info->Config->AckWait);
-      return;
+      return std::chrono::nanoseconds(info->Config->AckWait);
     }
     if (error == JSConsumerNotFoundErr) {
       jsConsumerConfig config;
       jsConsumerConfig_Init(&config);
       config.Durable = kConsumer;
       config.AckPolicy = js_AckExplicit;
-      config.AckWait = lease_.count();
+      config.AckWait = stream_.place().nats.lease.count();
       config.MaxDeliver = -1;
       config.MaxAckPending = kMostHandedOut;
       error = {};
@@ -233,14 +233,19 @@ void StreamQueue::Server::put_back(Puller puller) {
   idle_.push_back(std::move(puller));
 }
 
-void StreamQueue::Server::give_back_all(Puller& puller) const {
-  if (Deadline::Clock::now() - puller.used > lease_ / 3) return;  // it goes back by itself
+int StreamQueue::Server::has_come(const Puller& puller) {
   int messages = 0;
   int bytes = 0;
-  if (natsSubscription_GetPending(puller.subscription.get(), &messages, &bytes) != NATS_OK ||
-      messages == 0) {
-    return;
-  }
+  const bool known =
+      puller.subscription &&
+      natsSubscription_GetPending(puller.subscription.get(), &messages, &bytes) == NATS_OK;
+  return known ? messages : 0;
+}
+
+void StreamQueue::Server::give_back_all(Puller& puller) const {
+  if (Deadline::Clock::now() - puller.used > lease_ / 3) return;  // it goes back by itself
+  const int messages = has_come(puller);
+  if (messages == 0) return;
   natsMsgList list{};
   if (natsSubscription_Fetch(&list, puller.subscription.get(), messages, 1, nullptr) != NATS_OK) {
     return;
@@ -302,6 +307,7 @@ std::vector<StreamQueue::Delivery> StreamQueue::Server::take(std::size_t most, D
   if (most == 0) return deliveries;
   Patience patience = stream_.patience("take from", deadline);
   Puller puller = borrow();
+  int late = 0;
   for (std::chrono::nanoseconds look = kNow;;
        look = std::min<std::chrono::nanoseconds>(2 * look, kLook)) {
     patience.ready();
@@ -320,6 +326,8 @@ std::vector<StreamQueue::Delivery> StreamQueue::Server::take(std::size_t most, D
       break;
     }
     const StreamInfo info = stream_.info(patience);
+    // After its call had ended, just now; or the server's word that there is none.
+    if (has_come(puller) != 0 && ++late <= 3) continue;
     if (info->State.Msgs == 0) {
       if (is_closed(*info) || deadline.passed()) break;
     } else if (is_closed(*info)) {
@@ -327,7 +335,7 @@ std::vector<StreamQueue::Delivery> StreamQueue::Server::take(std::size_t most, D
       const std::scoped_lock lock(mutex_);
       if (info->State.Msgs <= held_) break;
     }
-    if (info->State.Consumers == 0) make_consumer(patience);
+    if (info->State.Consumers == 0) static_cast<void>(make_consumer(patience));
     if (!puller.subscription) puller = borrow();
     if (deadline.passed() && !has_pending(patience)) break;
     // Whatever it was that came at once: not again and again.
