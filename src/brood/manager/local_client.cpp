@@ -9,10 +9,10 @@
 #include <fmt/format.h>
 
 #include <brood/channel/exception_data.hpp>
+#include <brood/channel/spin_habit.hpp>
 #include <brood/errors.hpp>
 #include <brood/manager/managed.hpp>
 #include <brood/manager/server.hpp>
-#include <brood/channel/spin_habit.hpp>
 #include <brood/platform/signal_name.hpp>
 #include <brood/process/family.hpp>
 

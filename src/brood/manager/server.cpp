@@ -11,10 +11,10 @@
 
 #include <brood/channel/codec.hpp>
 #include <brood/channel/exception_data.hpp>
+#include <brood/channel/spin_habit.hpp>
 #include <brood/errors.hpp>
 #include <brood/manager/remote_server.hpp>
 #include <brood/manager/slot_sink.hpp>
-#include <brood/channel/spin_habit.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/process/child.hpp>
 
