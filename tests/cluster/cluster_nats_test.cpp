@@ -265,10 +265,10 @@ TEST_F(ClusterNats, AProgramAndItsAgents) {
   const AgentProcess one(server_->url(), {.program = "cluster_app"});
   const AgentProcess two(server_->url(), {.program = "cluster_app"});
   Program app("cluster_app", {.prepare = [url = server_->url()] {
-                                ::setenv("BROOD_CLUSTER_URL", url.c_str(), 1);
-                                ::setenv("BROOD_CLUSTER_KEY", "secret", 1);
-                                return true;
-                              }});
+                ::setenv("BROOD_CLUSTER_URL", url.c_str(), 1);
+                ::setenv("BROOD_CLUSTER_KEY", "secret", 1);
+                return true;
+              }});
   EXPECT_EQ(app.wait(), 0) << app.describe();
   EXPECT_EQ(app.out(), "14.392727\n15.085874\n15.491339\n15.779021\n");
 }
