@@ -36,25 +36,26 @@ constexpr std::string_view kKey = "the length of a signature is that of any key"
 
 Sizes::Sizes(const ClusterModel& model) {
   using namespace detail;
+  const MessageKeys keys(kKey);
   const ClientId client(32, '0');
   const std::string node = "node123.4567";
   const auto task_bytes = [&](std::size_t n) {
     TaskMessage message{.client = client, .kind = {}, .items = {}};
     message.kind.prefix.resize(64);
     message.items.resize(n, {.number = 1, .attempt = 1, .call = Bytes(model.argument_bytes)});
-    return sign(message, kKey).size();
+    return sign(message, keys).size();
   };
   const auto result_bytes = [&](std::size_t n) {
     ResultMessage message{.client = client, .node = node, .results = {}};
     message.results.resize(n, {.number = 1, .bytes = Bytes(model.result_bytes)});
-    return sign(message, kKey).size();
+    return sign(message, keys).size();
   };
   task = task_bytes(2) - task_bytes(1);
   task_message = task_bytes(0) + kEnvelope;
   result = result_bytes(2) - result_bytes(1);
   result_message = result_bytes(0) + kEnvelope;
-  beat = sign(NodeBeat{.node = node}, kKey).size() + kEnvelope;
-  note = sign(ClientNote{.client = client, .cancelled = {}}, kKey).size() + kEnvelope;
+  beat = sign(NodeBeat{.node = node}, keys).size() + kEnvelope;
+  note = sign(ClientNote{.client = client, .cancelled = {}}, keys).size() + kEnvelope;
 }
 
 Duration World::duration_of(std::uint32_t task) const {

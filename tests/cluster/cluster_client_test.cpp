@@ -36,7 +36,7 @@ class SlowEngine final : public detail::ClientEngine {
   bool send(std::uint64_t /*build*/, const std::string& /*id*/,
             std::span<const std::byte> message) override {
     std::this_thread::sleep_for(1ms);
-    seen_.sent += detail::open_task(message, kKey).items.size();
+    seen_.sent += detail::open_task(message, detail::MessageKeys(kKey)).items.size();
     return true;
   }
   std::optional<Bytes> receive(detail::Deadline /*deadline*/) override {
@@ -49,7 +49,8 @@ class SlowEngine final : public detail::ClientEngine {
     ++seen_.looks;
     if (slots_ == 0) return {};
     return {detail::sign(
-        detail::NodeBeat{.node = "node", .build = detail::own_build(), .slots = slots_}, kKey)};
+        detail::NodeBeat{.node = "node", .build = detail::own_build(), .slots = slots_},
+        detail::MessageKeys(kKey))};
   }
   void note(std::span<const std::byte> /*message*/) override {}
   [[nodiscard]] std::size_t most_bytes() const override { return std::size_t{1} << 20U; }

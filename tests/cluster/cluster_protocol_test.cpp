@@ -629,15 +629,16 @@ TEST(ClusterMessages, OnlyWhatWasSignedIsRead) {
   detail::TaskMessage message{
       .client = "c", .kind = {.function = {.module = 1, .offset = 2}, .prefix = {}}, .items = {}};
   message.items.push_back({.number = 7, .attempt = 1, .call = detail::Bytes(10)});
-  const detail::Bytes bytes = detail::sign(message, "key");
-  EXPECT_EQ(detail::open_task(bytes, "key").items[0].number, 7U);
-  EXPECT_THROW(detail::open_task(bytes, "other"), AuthenticationError);
-  EXPECT_THROW(detail::open_result(bytes, "key"), AuthenticationError) << "another kind of message";
+  const detail::MessageKeys keys("key");
+  const detail::Bytes bytes = detail::sign(message, keys);
+  EXPECT_EQ(detail::open_task(bytes, keys).items[0].number, 7U);
+  EXPECT_THROW(detail::open_task(bytes, detail::MessageKeys("other")), AuthenticationError);
+  EXPECT_THROW(detail::open_result(bytes, keys), AuthenticationError) << "another kind of message";
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     detail::Bytes changed = bytes;
     changed[i] ^= std::byte{1};
-    EXPECT_THROW(detail::open_task(changed, "key"), AuthenticationError) << i;
-    EXPECT_THROW(detail::open_task(std::span(bytes).first(i), "key"), Error) << i;
+    EXPECT_THROW(detail::open_task(changed, keys), AuthenticationError) << i;
+    EXPECT_THROW(detail::open_task(std::span(bytes).first(i), keys), Error) << i;
   }
 }
 

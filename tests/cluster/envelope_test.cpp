@@ -34,7 +34,7 @@ TEST(ClusterEnvelope, OpensWhatItSealedAndNothingElse) {
     EXPECT_THROW(static_cast<void>(envelope.open(damaged, "about")), AuthenticationError) << i;
   }
   EXPECT_THROW(static_cast<void>(envelope.open({sealed.data(), 31})), DecodeError);
-  EXPECT_EQ(envelope.open(envelope.seal({})).size(), 0U);
+  EXPECT_EQ(envelope.open(envelope.seal(std::span<const std::byte>())).size(), 0U);
 }
 
 struct Job {

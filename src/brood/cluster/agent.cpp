@@ -29,7 +29,7 @@ TaskResult failed(std::uint64_t number, std::uint32_t attempt) {
 }  // namespace
 
 Agent::Agent(AgentEngine& engine, std::shared_ptr<PoolCore> pool, AgentSetup setup)
-    : engine_(engine), pool_(std::move(pool)), setup_(std::move(setup)) {}
+    : engine_(engine), pool_(std::move(pool)), setup_(std::move(setup)), keys_(setup_.key) {}
 
 Agent::~Agent() {
   end_.store(true);
@@ -99,7 +99,7 @@ void Agent::take_on(AgentEngine::Delivery delivery) {
   const std::uint64_t id = delivery.id;
   TaskMessage message;
   try {
-    message = open_task(delivery.message, setup_.key);
+    message = open_task(delivery.message, keys_);
   } catch (const Error& e) {
     static_cast<void>(e);
     // Nobody here or elsewhere can read it: handed out again it would come back for ever.
@@ -233,7 +233,7 @@ void Agent::read_notes(Time now) {
   for (const Bytes& bytes : engine_.notes()) {
     ClientNote note;
     try {
-      note = open_note(bytes, setup_.key);
+      note = open_note(bytes, keys_);
     } catch (const Error& e) {
       static_cast<void>(e);  // of another cluster's client, or a stranger
       continue;
@@ -283,7 +283,7 @@ bool Agent::hand_over(std::uint64_t id, Job& job) {
     }
     const auto first = job.results.begin();
     message.results.assign(first, first + static_cast<std::ptrdiff_t>(count));
-    if (!engine_.reply(job.client, sign(message, setup_.key))) return false;
+    if (!engine_.reply(job.client, sign(message, keys_))) return false;
     job.results.erase(first, first + static_cast<std::ptrdiff_t>(count));
   }
   // SUBTLE: the results first, then the tasks: killed in between, they are run again, not lost.
@@ -298,7 +298,7 @@ void Agent::look_after(Time now) {
                                .build = setup_.build,
                                .slots = stop_.load() ? 0 : setup_.workers,
                                .in_hand = in_hand_.load()},
-                      setup_.key));
+                      keys_));
   }
   read_notes(now);
   const bool extend = now >= next_extension_;

@@ -102,6 +102,7 @@ class Agent {
   AgentEngine& engine_;
   const std::shared_ptr<PoolCore> pool_;
   const AgentSetup setup_;
+  const MessageKeys keys_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> end_{false};
   std::atomic<std::uint32_t> in_hand_{0};  // tasks

@@ -56,6 +56,7 @@ bool worth_it(const RetryIf& retry_if, const std::exception_ptr& error) {
 ClusterClient::ClusterClient(std::unique_ptr<ClientEngine> engine, ClientSetup setup, ClientId id)
     : engine_(std::move(engine)),
       setup_(std::move(setup)),
+      keys_(setup_.key),
       id_(std::move(id)),
       build_(own_build()),
       heard_at_(Deadline::Clock::now()),
@@ -82,7 +83,7 @@ ClusterClient::~ClusterClient() {
     left = table_.take_all();
   }
   if (told_) {
-    engine_->note(sign(ClientNote{.client = id_, .ended = true, .cancelled = {}}, setup_.key));
+    engine_->note(sign(ClientNote{.client = id_, .ended = true, .cancelled = {}}, keys_));
   }
   const auto error =
       std::make_exception_ptr(TaskCancelled("the pool of the cluster ended before the task had"));
@@ -139,7 +140,7 @@ ClusterClient::Sent ClusterClient::send_until(Time end) {
     const std::string name = fmt::format("{}.{}", id_, ++next_message_);
     bool taken = false;
     try {
-      taken = engine_->send(build_, name, sign(message, setup_.key));
+      taken = engine_->send(build_, name, sign(message, keys_));
     } catch (const std::exception& e) {
       static_cast<void>(e);  // no memory: later
     }
@@ -166,7 +167,7 @@ void ClusterClient::refuse() {
 void ClusterClient::hear(Time now) {
   for (const Bytes& bytes : engine_->beats()) {
     try {
-      NodeBeat beat = open_beat(bytes, setup_.key);
+      NodeBeat beat = open_beat(bytes, keys_);
       const Lock lock(mutex_);
       table_.hear(std::move(beat), now);
     } catch (const Error& e) {
@@ -220,7 +221,7 @@ void ClusterClient::tell_agents(Time now) {
     const auto from = all.end() - static_cast<std::ptrdiff_t>(count);
     note.cancelled.assign(from, all.end());
     all.erase(from, all.end());
-    engine_->note(sign(note, setup_.key));
+    engine_->note(sign(note, keys_));
   } while (!all.empty());
 }
 
@@ -256,7 +257,7 @@ void ClusterClient::run_receiver() {
     const std::optional<Bytes> bytes = engine_->receive(Deadline::after(kReceive));
     if (!bytes) continue;
     try {
-      accept(open_result(*bytes, setup_.key));
+      accept(open_result(*bytes, keys_));
     } catch (const Error& e) {
       static_cast<void>(e);
       refuse();

@@ -103,6 +103,7 @@ class ClusterClient : public std::enable_shared_from_this<ClusterClient> {
 
   const std::unique_ptr<ClientEngine> engine_;
   const ClientSetup setup_;
+  const MessageKeys keys_;
   const ClientId id_;
   const std::uint64_t build_;
   std::uint64_t next_message_ = 0;  // the sender's, as are the next three

@@ -1,6 +1,7 @@
 #include <brood/cluster/envelope.hpp>
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -33,6 +34,12 @@ std::vector<std::byte> Envelope::seal(std::span<const std::byte> bytes,
   sealed.insert(sealed.end(), bytes.begin(), bytes.end());
   sealed.insert(sealed.end(), hash.begin(), hash.end());
   return sealed;
+}
+
+std::vector<std::byte> Envelope::seal(std::vector<std::byte>&& bytes) const {
+  const KeyedHash hash = keyed_hash(key_, bytes);
+  bytes.insert(bytes.end(), hash.begin(), hash.end());
+  return std::move(bytes);
 }
 
 std::span<const std::byte> Envelope::open(std::span<const std::byte> bytes,

@@ -23,6 +23,8 @@ class Envelope {
   /// signed too, and not in them.
   [[nodiscard]] std::vector<std::byte> seal(std::span<const std::byte> bytes,
                                             std::string_view about = {}) const;
+  /// The same, of bytes that nobody else needs.
+  [[nodiscard]] std::vector<std::byte> seal(std::vector<std::byte>&& bytes) const;
   /// What was sealed, which is a part of `bytes`. Throws AuthenticationError for another key, label
   /// or `about`, DecodeError for what is too short to be signed.
   [[nodiscard]] std::span<const std::byte> open(std::span<const std::byte> bytes,

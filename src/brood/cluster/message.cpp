@@ -1,58 +1,24 @@
 #include <brood/cluster/message.hpp>
 
-#include <algorithm>
-
 #include <fmt/format.h>
 
 #include <brood/channel/codec.hpp>
-#include <brood/channel/keyed_hash.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/module.hpp>
 
 namespace brood::detail {
 namespace {
 
-// Each kind has a key of its own, or one message could be replayed as another.
 template <class T>
-constexpr std::string_view kLabel = "";
-template <>
-constexpr std::string_view kLabel<TaskMessage> = "brood task";
-template <>
-constexpr std::string_view kLabel<ResultMessage> = "brood result";
-template <>
-constexpr std::string_view kLabel<NodeBeat> = "brood beat";
-template <>
-constexpr std::string_view kLabel<ClientNote> = "brood note";
-
-template <class T>
-std::string key_for(std::string_view key) {
-  const KeyedHash derived = keyed_hash(key, std::as_bytes(std::span(kLabel<T>)));
-  return {reinterpret_cast<const char*>(derived.data()), derived.size()};
-}
-
-template <class T>
-Bytes signed_bytes(const T& message, std::string_view key) {
+Bytes sealed(const T& message, const Envelope& envelope) {
   VectorSink sink;
   encode(sink, message);
-  Bytes bytes = sink.take();
-  const KeyedHash hash = keyed_hash(key_for<T>(key), bytes);
-  bytes.insert(bytes.end(), hash.begin(), hash.end());
-  return bytes;
+  return envelope.seal(sink.take());
 }
 
 template <class T>
-T opened(std::span<const std::byte> bytes, std::string_view key) {
-  KeyedHash said{};
-  if (bytes.size() < said.size()) {
-    throw DecodeError(fmt::format("a message of {} bytes is none of a cluster's", bytes.size()));
-  }
-  const auto body = bytes.first(bytes.size() - said.size());
-  std::ranges::copy(bytes.last(said.size()), said.begin());
-  if (!equal(said, keyed_hash(key_for<T>(key), body))) {
-    throw AuthenticationError(
-        "a message in the cluster was not signed with its key: another key, or a stranger");
-  }
-  ByteSource source(body);
+T opened(std::span<const std::byte> bytes, const Envelope& envelope) {
+  ByteSource source(envelope.open(bytes));
   return decode<T>(source);
 }
 
@@ -67,24 +33,32 @@ T of_this_version(T message) {
 
 }  // namespace
 
-Bytes sign(const TaskMessage& message, std::string_view key) { return signed_bytes(message, key); }
-Bytes sign(const ResultMessage& message, std::string_view key) {
-  return signed_bytes(message, key);
-}
-Bytes sign(const NodeBeat& beat, std::string_view key) { return signed_bytes(beat, key); }
-Bytes sign(const ClientNote& note, std::string_view key) { return signed_bytes(note, key); }
+MessageKeys::MessageKeys(std::string_view key)
+    : task(key, "brood task"),
+      result(key, "brood result"),
+      beat(key, "brood beat"),
+      note(key, "brood note") {}
 
-TaskMessage open_task(std::span<const std::byte> bytes, std::string_view key) {
-  return of_this_version(opened<TaskMessage>(bytes, key));
+Bytes sign(const TaskMessage& message, const MessageKeys& keys) {
+  return sealed(message, keys.task);
 }
-ResultMessage open_result(std::span<const std::byte> bytes, std::string_view key) {
-  return of_this_version(opened<ResultMessage>(bytes, key));
+Bytes sign(const ResultMessage& message, const MessageKeys& keys) {
+  return sealed(message, keys.result);
 }
-NodeBeat open_beat(std::span<const std::byte> bytes, std::string_view key) {
-  return opened<NodeBeat>(bytes, key);
+Bytes sign(const NodeBeat& beat, const MessageKeys& keys) { return sealed(beat, keys.beat); }
+Bytes sign(const ClientNote& note, const MessageKeys& keys) { return sealed(note, keys.note); }
+
+TaskMessage open_task(std::span<const std::byte> bytes, const MessageKeys& keys) {
+  return of_this_version(opened<TaskMessage>(bytes, keys.task));
 }
-ClientNote open_note(std::span<const std::byte> bytes, std::string_view key) {
-  return of_this_version(opened<ClientNote>(bytes, key));
+ResultMessage open_result(std::span<const std::byte> bytes, const MessageKeys& keys) {
+  return of_this_version(opened<ResultMessage>(bytes, keys.result));
+}
+NodeBeat open_beat(std::span<const std::byte> bytes, const MessageKeys& keys) {
+  return opened<NodeBeat>(bytes, keys.beat);
+}
+ClientNote open_note(std::span<const std::byte> bytes, const MessageKeys& keys) {
+  return of_this_version(opened<ClientNote>(bytes, keys.note));
 }
 
 std::uint64_t own_build() {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <brood/channel/thunk.hpp>
+#include <brood/cluster/envelope.hpp>
 
 namespace brood::detail {
 
@@ -86,17 +87,27 @@ struct ClientNote {
   std::vector<std::uint64_t> cancelled;
 };
 
+/// The keys of messages, one for each kind, or one message could be repeated as another.
+struct MessageKeys {
+  /// `key`: the cluster's.
+  explicit MessageKeys(std::string_view key);
+  Envelope task;
+  Envelope result;
+  Envelope beat;
+  Envelope note;
+};
+
 /// Bytes with the signature behind them.
-Bytes sign(const TaskMessage& message, std::string_view key);
-Bytes sign(const ResultMessage& message, std::string_view key);
-Bytes sign(const NodeBeat& beat, std::string_view key);
-Bytes sign(const ClientNote& note, std::string_view key);
+Bytes sign(const TaskMessage& message, const MessageKeys& keys);
+Bytes sign(const ResultMessage& message, const MessageKeys& keys);
+Bytes sign(const NodeBeat& beat, const MessageKeys& keys);
+Bytes sign(const ClientNote& note, const MessageKeys& keys);
 /// Throws AuthenticationError for another key, DecodeError for bytes that are none or of another
 /// version.
-TaskMessage open_task(std::span<const std::byte> bytes, std::string_view key);
-ResultMessage open_result(std::span<const std::byte> bytes, std::string_view key);
-NodeBeat open_beat(std::span<const std::byte> bytes, std::string_view key);
-ClientNote open_note(std::span<const std::byte> bytes, std::string_view key);
+TaskMessage open_task(std::span<const std::byte> bytes, const MessageKeys& keys);
+ResultMessage open_result(std::span<const std::byte> bytes, const MessageKeys& keys);
+NodeBeat open_beat(std::span<const std::byte> bytes, const MessageKeys& keys);
+ClientNote open_note(std::span<const std::byte> bytes, const MessageKeys& keys);
 
 /// The key of this program's build, by which tasks find agents that can run them.
 std::uint64_t own_build();

@@ -87,13 +87,13 @@ class NatsClient final : public ClientEngine, private TaskEngine {
       if (error == JSNotEnabledErr || error == JSNotEnabledForAccountErr ||
           status == NATS_NO_RESPONDERS) {
         throw EngineError(fmt::format(
-            "{} has no JetStream: start it as nats-server -js -sd DIRECTORY", setup.url));
+            "{} has no JetStream: start it as nats-server -js -sd DIRECTORY", shown_url(setup)));
       }
       if (error == JSStorageResourcesExceededErr || error == JSInsufficientResourcesErr) {
         throw EngineError(
             fmt::format("{} has no room for the streams of a cluster: raise max_file_store of its "
                         "JetStream, or free its disk; 64 MiB are enough for small tasks",
-                        setup.url));
+                        shown_url(setup)));
       }
       fail_nats("make streams on", setup, status);
     }
