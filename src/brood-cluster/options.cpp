@@ -50,6 +50,8 @@ says why and ends what it has started. Without APP, and with --agents 0, the ser
   --port N          of the server; a free one if not given
   --tls CERT,KEY,CA files: the server's certificate and key, and who has signed it, which clients and
                     agents must have, too, under the same name
+  --trust-agents    they may do what clients may: tasks can use a ClusterQueue or ClusterDict then, but
+                    who takes an agent over can submit tasks
   --lease SECONDS   how long an agent that is not heard of keeps its tasks; 15 if not given
   --store FOLDER    for what the server holds; in the state's folder if not given
   --server PROGRAM  nats-server if not given
@@ -236,6 +238,10 @@ Options parse(const std::vector<std::string>& words) {
     }
     if (word == "--json" && options.command == "status") {
       options.json = true;
+      continue;
+    }
+    if (word == "--trust-agents" && options.command == "up") {
+      options.trust_agents = true;
       continue;
     }
     if (!word.starts_with('-')) break;

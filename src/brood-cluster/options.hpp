@@ -18,6 +18,7 @@ struct Options {
   std::uint32_t workers = 0;  // of each agent; 0: a CPU each
   std::uint32_t port = 0;     // 0: a free one
   std::uint32_t lease = 0;    // seconds; 0: the default of agents and clients
+  bool trust_agents = false;  // they are clients
   std::uint32_t wait = 30;    // seconds, for all to be there
   std::vector<std::string> hosts;
   std::vector<std::string> ssh{"ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"};

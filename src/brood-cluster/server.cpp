@@ -46,6 +46,7 @@ std::vector<std::string> agent_requests(const std::string& name) {
           fmt::format("$JS.API.STREAM.PURGE.{}_parts", name),
           fmt::format("{}.result.*", name),
           fmt::format("{}.part.>", name),
+          fmt::format("{}.claim", name),
           fmt::format("{}.beat", name)};
 }
 
@@ -197,7 +198,7 @@ void start_server(State& state, const StateFolder& folder, const Options& option
       return fmt::format("{}://{}:{}@{}:{}", scheme, user, password, address.shown, port);
     };
     state.url = url("client", passwords.client);
-    state.agent_url = url("agent", passwords.agent);
+    state.agent_url = options.trust_agents ? state.url : url("agent", passwords.agent);
     write_private(
         folder.file("server.conf"),
         configuration(state, options, fmt::format("{}:{}", address.listen, port), passwords));

@@ -183,8 +183,8 @@ std::vector<std::string> client_environment(const State& state) {
 }
 std::vector<std::string> agent_environment(const State& state) {
   std::vector<std::string> all = environment(state, state.agent_url);
-  all.push_back("BROOD_CLUSTER_API=" + agents_api(state.name));
-
+  // Those that come in as clients do are in the account of the streams.
+  if (state.agent_url != state.url) all.push_back("BROOD_CLUSTER_API=" + agents_api(state.name));
   return all;
 }
 

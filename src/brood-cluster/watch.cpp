@@ -37,7 +37,7 @@ class Watch::Connection {
 };
 
 Watch::Watch(const State& state)
-    : connection_(std::make_unique<Connection>(state)), key_(state.key) {}
+    : connection_(std::make_unique<Connection>(state)), keys_(state.key) {}
 Watch::~Watch() = default;
 
 const std::map<std::string, Node>& Watch::hear(std::chrono::milliseconds patience) {
@@ -48,7 +48,7 @@ const std::map<std::string, Node>& Watch::hear(std::chrono::milliseconds patienc
     const std::span bytes(reinterpret_cast<const std::byte*>(natsMsg_GetData(next)),
                           static_cast<std::size_t>(natsMsg_GetDataLength(next)));
     try {
-      const NodeBeat beat = open_beat(bytes, key_);
+      const NodeBeat beat = open_beat(bytes, keys_);
       nodes_[beat.node] = {.name = beat.node, .workers = beat.slots, .in_hand = beat.in_hand};
     } catch (const brood::Error& e) {
       static_cast<void>(e);  // of a stranger

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <brood/cluster/message.hpp>
+
 #include "state.hpp"
 
 namespace tool {
@@ -41,7 +43,7 @@ class Watch {
  private:
   class Connection;
   std::unique_ptr<Connection> connection_;
-  std::string key_;
+  const brood::detail::MessageKeys keys_;
   std::map<std::string, Node> nodes_;
 };
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Checks brood-cluster: what it starts, says, refuses, and that nothing is left of it.
-Usage: check_brood_cluster.py SCENARIO BROOD_CLUSTER APP LARGE_APP [DEMO]
+Usage: check_brood_cluster.py SCENARIO BROOD_CLUSTER APP RIGHTS_APP [DEMO]
 
-SCENARIO is a function below; APP the guide's program, LARGE_APP one with large arguments and results,
-DEMO examples/identifiers_cluster."""
+SCENARIO is a function below; APP the guide's program, RIGHTS_APP one that
+needs the rights of agents, DEMO examples/identifiers_cluster."""
 
 import json
 import os
@@ -36,7 +36,8 @@ class Cluster:
         """What the tool prints: where it is to end well, on stdout; else on stderr."""
         return self.run(sys.argv[2], command, "--state", self.state, *arguments, status=status)
 
-    def run(self, *command, status=0, environment=None):
+    def run(self, *command, status=0, environment=None, said=False):
+        """What it prints on stdout where it is to end well, or if `said`; else on stderr."""
         result = subprocess.run(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
@@ -47,7 +48,7 @@ class Cluster:
             env=environment or self.environment,
         )
         assert result.returncode == status, f"{command}: {result}"
-        return result.stdout if status == 0 else result.stderr
+        return result.stdout if said or status == 0 else result.stderr
 
     def up(self, *arguments):
         """Also keeps what must never be seen, and by which its processes are known."""
@@ -245,7 +246,7 @@ def access(cluster):
     cluster.up(sys.argv[4])
     environment = cluster.program_environment()
     # The agent has its own user, and does all that an agent does, in parts, too.
-    assert cluster.run(sys.argv[4], environment=environment) == "20000000 20000001\n"
+    assert cluster.run(sys.argv[4], environment=environment) == "20000000 20000001 once!\n"
 
     client, agent = environment["BROOD_CLUSTER_URL"], cluster.agents_url()
     tasks = "brood.task.0123456789abcdef"
@@ -285,6 +286,21 @@ def access(cluster):
     refused = cluster.run(app, environment=environment | {"BROOD_CLUSTER_URL": without}, status=-6)
     assert "it wants other credentials" in refused, refused
     cluster.tool("down")
+    cluster.check_nothing_left()
+
+
+def trusted(cluster):
+    """Handles to queues and dictionaries are for tasks of agents that are trusted."""
+    cluster.up(sys.argv[4])
+    refused = cluster.run(
+        sys.argv[4], "queue", status=3, environment=cluster.program_environment(), said=True
+    )
+    assert "--trust-agents" in refused, refused
+    cluster.tool("down", "--grace", 1)
+    cluster.up("--trust-agents", sys.argv[4])
+    said = cluster.run(sys.argv[4], "queue", environment=cluster.program_environment())
+    assert said == "42\n", said
+    cluster.tool("down", "--grace", 1)
     cluster.check_nothing_left()
 
 
@@ -511,7 +527,7 @@ def demo(cluster):
 def main():
     if len(sys.argv) < 5:
         sys.exit(__doc__)
-    scenario = {f.__name__: f for f in [life, access, hosts, failures, slurm, tls, demo]}[sys.argv[1]]
+    scenario = {f.__name__: f for f in [life, access, trusted, hosts, failures, slurm, tls, demo]}[sys.argv[1]]
     if not any(shutil.which("nats-server", path=f"{p}:/usr/sbin") for p in [os.environ["PATH"]]):
         print("nats-server is not installed")
         sys.exit(SKIPPED)

@@ -10,6 +10,7 @@
 
 #include <brood/cluster/nats_stream_private.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/program.hpp>
 #include <brood/platform/random.hpp>
 #include <brood/process.hpp>
 
@@ -83,6 +84,12 @@ void Patience::nap(unsigned round) const {
 }
 
 std::shared_ptr<const Nats> shared_nats(const ClusterPlace& place, bool keep) {
+  if (environment_variable("BROOD_CLUSTER_API")) {
+    throw StateError(
+        "queues and dictionaries of this cluster are not for its agents: they may only take tasks "
+        "and give results; started by `brood-cluster up --trust-agents`, they may do what clients "
+        "may");
+  }
   const NatsSetup& setup = place.nats;
   const std::string key = setup.url + '\n' + setup.credentials + '\n' + setup.ca_file;
   Connections& all = connections();
