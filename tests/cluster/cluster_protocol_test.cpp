@@ -634,6 +634,9 @@ TEST(ClusterMessages, OnlyWhatWasSignedIsRead) {
   EXPECT_EQ(detail::open_task(bytes, keys).items[0].number, 7U);
   EXPECT_THROW(detail::open_task(bytes, detail::MessageKeys("other")), AuthenticationError);
   EXPECT_THROW(detail::open_result(bytes, keys), AuthenticationError) << "another kind of message";
+  detail::TaskMessage nothing = message;
+  nothing.items.clear();
+  EXPECT_THROW(detail::open_task(detail::sign(nothing, keys), keys), DecodeError);
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     detail::Bytes changed = bytes;
     changed[i] ^= std::byte{1};

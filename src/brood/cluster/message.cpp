@@ -49,7 +49,9 @@ Bytes sign(const NodeBeat& beat, const MessageKeys& keys) { return sealed(beat, 
 Bytes sign(const ClientNote& note, const MessageKeys& keys) { return sealed(note, keys.note); }
 
 TaskMessage open_task(std::span<const std::byte> bytes, const MessageKeys& keys) {
-  return of_this_version(opened<TaskMessage>(bytes, keys.task));
+  TaskMessage message = of_this_version(opened<TaskMessage>(bytes, keys.task));
+  if (message.items.empty()) throw DecodeError("a message of tasks without a task");
+  return message;
 }
 ResultMessage open_result(std::span<const std::byte> bytes, const MessageKeys& keys) {
   return of_this_version(opened<ResultMessage>(bytes, keys.result));
