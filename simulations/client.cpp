@@ -265,7 +265,7 @@ void Client::results_are_there() {
 }
 
 void Client::fetch() {
-  received_ = server_->take_results(static_cast<std::size_t>(detail::kResultsAtOnce));
+  received_ = server_->take_results(detail::kResultsAtOnce);
   world_.timeline.at(server_->served(Duration(0), 0, 0) + world_.model.costs.latency,
                      [this] { accept(); });
 }

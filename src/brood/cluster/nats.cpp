@@ -2,6 +2,7 @@
 #include <charconv>
 #include <chrono>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -173,8 +174,8 @@ Nats::Nats(NatsSetup setup) : setup_(std::move(setup)), connection_(connect(setu
   jsOptions_Init(&options);
   options.Wait = kAnswer;
   // Where agents have an account of their own: what they call JetStream's subjects there.
-  const auto prefix = environment_variable("BROOD_CLUSTER_API");
-  if (prefix) options.Prefix = prefix->c_str();
+  api_ = environment_variable("BROOD_CLUSTER_API").value_or("$JS.API");
+  options.Prefix = api_.c_str();
   jsCtx* made = nullptr;
   const natsStatus status = natsConnection_JetStream(&made, connection_.get(), &options);
   if (status != NATS_OK) fail_nats("use the JetStream of", setup_, status);
@@ -212,6 +213,60 @@ natsStatus Nats::add_stream(jsStreamConfig& config, jsErrCode& error) const {
     if (status == NATS_OK || !no_room || config.MaxBytes / 2 < kLeast) return status;
     config.MaxBytes /= 2;
   }
+}
+
+// NOTE: libnats is asked for one at a time. For more it (3.4 and later, _fetch() in js.c) subtracts
+// what had come before from what it waits for, but not from what it has: with more than half of the
+// batch it never finds that it has enough, and writes what comes further beyond its array. One
+// that has come it gives without asking the server.
+natsStatus Nats::fetch(const Subscription& from, const std::string& stream,
+                       const std::string& consumer, std::size_t most, std::int64_t wait,
+                       std::vector<NatsMessage>& into) const {
+  using namespace std::chrono_literals;
+  const auto has_come = [&] {
+    int messages = 0;
+    int bytes = 0;
+    return natsSubscription_GetPending(from.get(), &messages, &bytes) == NATS_OK && messages > 0;
+  };
+  const auto take = [&](std::int64_t time) {
+    natsMsgList list{};
+    jsErrCode error{};
+    const natsStatus status = natsSubscription_Fetch(&list, from.get(), 1, time, &error);
+    if (status != NATS_OK) return status;
+    into.emplace_back(std::exchange(list.Msgs[0], nullptr));
+    natsMsgList_Destroy(&list);
+    return NATS_OK;
+  };
+  const natsStatus status = take(wait);
+  if (status != NATS_OK) return status;
+  while (into.size() < most && has_come()) {
+    if (take(1) != NATS_OK) break;
+  }
+  jsMsgMetaData* found = nullptr;
+  if (into.size() == most || natsMsg_GetMetaData(&found, into.back().get()) != NATS_OK) {
+    return NATS_OK;
+  }
+  const MetaData data(found);
+  const std::uint64_t wanted = std::min<std::uint64_t>(most - into.size(), data->NumPending);
+  if (wanted == 0) return NATS_OK;
+  // They come by themselves then; what is late is had the next time.
+  const std::string subject = fmt::format("{}.CONSUMER.MSG.NEXT.{}.{}", api_, stream, consumer);
+  const std::string request = fmt::format(R"({{"batch":{},"no_wait":true}})", wanted);
+  if (natsConnection_PublishRequestString(connection_.get(), subject.c_str(),
+                                          natsSubscription_GetSubject(from.get()),
+                                          request.c_str()) != NATS_OK) {
+    return NATS_OK;
+  }
+  const std::size_t enough = into.size() + wanted;
+  for (const auto end = Deadline::Clock::now() + 100ms;
+       into.size() < enough && Deadline::Clock::now() < end;) {
+    if (!has_come()) {
+      std::this_thread::sleep_for(100us);
+    } else if (take(1) != NATS_OK) {
+      break;  // no message, but that there is no more
+    }
+  }
+  return NATS_OK;
 }
 
 Subscription Nats::pull(const std::string& stream, const std::string& consumer) const {

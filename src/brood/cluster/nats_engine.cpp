@@ -120,18 +120,13 @@ class NatsClient final : public ClientEngine, private TaskEngine {
   std::optional<Bytes> receive(Deadline deadline) override {
     if (received_.empty()) {
       if (!results_) results_ = nats_.pull(results_stream_, results_consumer_);
-      natsMsgList list{};
-      jsErrCode error{};
-      const natsStatus status = results_
-                                    ? natsSubscription_Fetch(&list, results_.get(), kResultsAtOnce,
-                                                             milliseconds_of(deadline), &error)
-                                    : NATS_NOT_FOUND;
-      if (status == NATS_OK) {
-        for (int i = 0; i < list.Count; ++i) {
-          received_.emplace_back(std::exchange(list.Msgs[i], nullptr));
-        }
-        natsMsgList_Destroy(&list);
-      } else if (status != NATS_TIMEOUT) {
+      std::vector<NatsMessage> fetched;
+      const natsStatus status =
+          results_ ? nats_.fetch(results_, results_stream_, results_consumer_, kResultsAtOnce,
+                                 milliseconds_of(deadline), fetched)
+                   : NATS_NOT_FOUND;
+      for (NatsMessage& message : fetched) received_.push_back(std::move(message));
+      if (status != NATS_OK && status != NATS_TIMEOUT) {
         std::this_thread::sleep_for(50ms);  // away, or it has lost the consumer: empty() sees
       }
     }

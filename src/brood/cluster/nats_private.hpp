@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <brood/cluster/nats_setup.hpp>
 #include <brood/cluster/pace.hpp>
@@ -60,12 +61,18 @@ class Nats {
                      jsErrCode& error) const;
   /// Makes a stream; of fewer MaxBytes, at least 16 MiB, if the server has no more room to promise.
   natsStatus add_stream(jsStreamConfig& config, jsErrCode& error) const;
+  /// Up to `most` messages: waits for the first, in milliseconds, at least 1, and takes what else
+  /// has come or the server has, which is asked once more for that. Not OK: none.
+  natsStatus fetch(const Subscription& from, const std::string& stream, const std::string& consumer,
+                   std::size_t most, std::int64_t wait, std::vector<NatsMessage>& into) const;
   /// Binds to a consumer that is there; null if it is not.
   [[nodiscard]] Subscription pull(const std::string& stream, const std::string& consumer) const;
 
  private:
   const NatsSetup setup_;
   const Connection connection_;
+  /// "$JS.API", or what it is called in the account of agents.
+  std::string api_;
   JetStream js_;
   std::size_t most_bytes_ = 0;
 };

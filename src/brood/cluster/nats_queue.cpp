@@ -244,29 +244,25 @@ int StreamQueue::Server::has_come(const Puller& puller) {
 
 void StreamQueue::Server::give_back_all(Puller& puller) const {
   if (Deadline::Clock::now() - puller.used > lease_ / 3) return;  // it goes back by itself
-  const int messages = has_come(puller);
-  if (messages == 0) return;
-  natsMsgList list{};
-  if (natsSubscription_Fetch(&list, puller.subscription.get(), messages, 1, nullptr) != NATS_OK) {
-    return;
+  std::vector<NatsMessage> messages;
+  while (has_come(puller) > 0 && stream_.nats().fetch(puller.subscription, stream_.names().stream,
+                                                      kConsumer, 1, 1, messages) == NATS_OK) {
   }
-  for (int i = 0; i < list.Count; ++i) natsMsg_Nak(list.Msgs[i], nullptr);
-  natsMsgList_Destroy(&list);
+  for (const NatsMessage& message : messages) natsMsg_Nak(message.get(), nullptr);
 }
 
 std::optional<std::uint64_t> StreamQueue::Server::fetch(Puller& puller, std::size_t most,
                                                         std::chrono::nanoseconds time,
                                                         std::vector<Delivery>& deliveries) {
-  natsMsgList list{};
+  std::vector<NatsMessage> fetched;
   const auto wait = std::chrono::ceil<std::chrono::milliseconds>(time).count();
   if (!puller.subscription ||
-      natsSubscription_Fetch(&list, puller.subscription.get(), static_cast<int>(most),
-                             std::max<std::int64_t>(wait, 1), nullptr) != NATS_OK) {
+      stream_.nats().fetch(puller.subscription, stream_.names().stream, kConsumer, most,
+                           std::max<std::int64_t>(wait, 1), fetched) != NATS_OK) {
     return std::nullopt;
   }
   std::uint64_t more = 0;
-  for (int i = 0; i < list.Count; ++i) {
-    NatsMessage message(std::exchange(list.Msgs[i], nullptr));
+  for (NatsMessage& message : fetched) {
     Delivery delivery;
     jsMsgMetaData* found = nullptr;
     if (natsMsg_GetMetaData(&found, message.get()) == NATS_OK) {
@@ -281,7 +277,6 @@ std::optional<std::uint64_t> StreamQueue::Server::fetch(Puller& puller, std::siz
     taken_.emplace(delivery.id, Taken{.message = std::move(message)});
     deliveries.push_back(std::move(delivery));
   }
-  natsMsgList_Destroy(&list);
   return more;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 
 namespace brood::detail {
@@ -23,9 +24,6 @@ constexpr std::chrono::milliseconds kServerUnknown{200};
 /// Messages of tasks that the server holds at most; more it refuses.
 constexpr std::int64_t kMostTaskMessages = 100'000;
 /// Messages of results that a client fetches at once.
-/// NOTE: not more. libnats (3.4) writes beyond its array when more than half of what it is asked
-/// for has come already, from requests that it gave up, and the rest keeps coming: after a cut, for
-/// instance.
-constexpr int kResultsAtOnce = 1;
+constexpr std::size_t kResultsAtOnce = 16;
 
 }  // namespace brood::detail
