@@ -418,6 +418,15 @@ TEST(ClusterProtocol, ADeadlineEndsWhatIsLeftOfACall) {
   EXPECT_EQ(pool.apply(square, 5), 25) << "what ran was stopped";
 }
 
+TEST(ClusterProtocol, TheResultsOfAMessageGoBackTogether) {
+  FakeServer server;
+  const TestAgent agent(server, "agent");
+  const ClusterPool pool = client_of(server);
+  EXPECT_EQ(pool.map(square, numbers(5000)), squares(5000));
+  EXPECT_LT(server.replies(), 2 * pool.counts().messages + 50) << pool.counts().messages;
+  EXPECT_LT(server.replies(), 2500U);
+}
+
 TEST(ClusterProtocol, AResultDoesNotWaitForSlowOnesOfItsMessage) {
   FakeServer server;
   const TestAgent agent(server, "agent", "secret", detail::own_build(), 2);

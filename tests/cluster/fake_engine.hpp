@@ -62,6 +62,12 @@ class FakeServer {
     return tasks_.size();
   }
 
+  /// Messages of results that agents have handed over.
+  [[nodiscard]] std::size_t replies() {
+    const std::scoped_lock lock(mutex_);
+    return replies_;
+  }
+
   std::unique_ptr<detail::ClientEngine> client(detail::ClientId id);
   std::unique_ptr<detail::AgentEngine> agent(std::uint64_t build);
 
@@ -97,6 +103,7 @@ class FakeServer {
   std::vector<Bytes> beats_;
   std::map<const Agent*, std::vector<Bytes>> notes_;  // that each has not read
   std::uint64_t deliveries_ = 0;
+  std::size_t replies_ = 0;
 };
 
 class FakeServer::Client final : public detail::ClientEngine {
@@ -214,6 +221,7 @@ class FakeServer::Agent final : public detail::AgentEngine {
   bool reply(const detail::ClientId& client, std::span<const std::byte> message) override {
     const std::scoped_lock lock(server_.mutex_);
     if (server_.away_ || server_.happens(server_.mishaps_.refuse)) return false;
+    ++server_.replies_;
     const int copies = server_.happens(server_.mishaps_.lose_result)     ? 0
                        : server_.happens(server_.mishaps_.double_result) ? 2
                                                                          : 1;

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <string>
@@ -102,6 +103,37 @@ TEST_F(TaskTables, NoMoreIsAwayThanThereIsRoomFor) {
   EXPECT_EQ(result(1), What::final);
   EXPECT_EQ(all_next().size(), 1U);
   EXPECT_EQ(table_.in_flight(), 32U);
+}
+
+TEST_F(TaskTables, SmallMessagesDoNotMakeTheNextAsSmall) {
+  node(2);
+  const auto tasks = call();
+  for (int i = 0; i < 20'000; ++i) add(tasks);
+  // One after the other in the beginning, as nothing is known; each takes 100 us.
+  std::deque<std::size_t> away;
+  std::deque<std::uint64_t> sent;
+  std::size_t messages = 0;
+  std::size_t done = 0;
+  for (int turn = 0; done < 20'000; ++turn) {
+    ASSERT_LT(turn, 30'000);
+    if (turn % 50 == 0) {
+      node(2);
+      EXPECT_TRUE(table_.tick(now_).empty());
+    }
+    for (auto numbers = next(); !numbers.empty(); numbers = next()) {
+      away.push_back(numbers.size());
+      sent.insert(sent.end(), numbers.begin(), numbers.end());
+      ++messages;
+    }
+    ASSERT_FALSE(away.empty());
+    for (std::size_t i = 0; i < away.front(); ++i, ++done) {
+      ASSERT_EQ(result(sent.front()), What::final);
+      sent.pop_front();
+    }
+    now_ += std::chrono::microseconds(100) * away.front();
+    away.pop_front();
+  }
+  EXPECT_LT(messages, 20'000U / 20) << "twenty together on average, at least";
 }
 
 TEST_F(TaskTables, LargeTasksAreNotAllAwayAtOnce) {

@@ -301,12 +301,14 @@ void Agent::look_after(Time now) {
                       keys_));
   }
   read_notes(now);
+  const bool partly = now >= next_partly_;
+  if (partly) next_partly_ = now + kAgentTick;
   const bool extend = now >= next_extension_;
   if (extend) next_extension_ = now + engine_.lease() / 3;
   for (auto job = jobs_.begin(); job != jobs_.end();) {
     if (extend && !job->second.acknowledged) engine_.extend(job->first);
-    // Those that the engine did not take before, and those that wait for slower ones.
-    const bool any = job->second.left == 0 || !job->second.results.empty();
+    // Those that the engine did not take before, and now and then those that wait for slower ones.
+    const bool any = job->second.left == 0 || (partly && !job->second.results.empty());
     if (any && hand_over(job->first, job->second)) {
       job = jobs_.erase(job);
     } else {

@@ -116,6 +116,7 @@ class Agent {
   std::size_t next_ticket_ = 0;
   Time next_beat_{};
   Time next_extension_{};
+  Time next_partly_{};
   std::thread fetcher_;
 };
 

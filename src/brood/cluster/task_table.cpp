@@ -120,15 +120,18 @@ TaskTable::Batch TaskTable::next(Time now) {
     Entry& entry = found->second;
     if (in_flight_ >= room) break;
     if (in_flight_ > 0 && in_flight_bytes_ + entry.bytes.size() > setup_.window_bytes) break;
+    // Some messages for each node, at least, so that all of them get some; what is away counts, or
+    // a caller who refills a window would have his tasks sent one by one.
+    const std::size_t left = queue.size() + in_flight_;
+    const std::size_t fair =
+        std::min<std::size_t>(left / (kShares * std::max(able_, std::size_t{1})) + 1, together_);
     if (batch.call) {
-      // Some messages for each node, at least, so that all of them get some; what is away counts,
-      // or a caller who refills a window would have his tasks sent one by one.
-      const std::size_t left = queue.size() + in_flight_;
-      const std::size_t fair =
-          std::min<std::size_t>(left / (kShares * std::max(able_, std::size_t{1})) + 1, together_);
       if (batch.items.size() >= fair || batch.call != entry.call) break;
       if (bytes + entry.bytes.size() > kMessageBytes) break;
     } else {
+      // SUBTLE: what a small message leaves free when it comes back would make the next as small,
+      // and so on for ever: so there is none before there is room for a whole one.
+      if (in_flight_ > 0 && in_flight_ + std::min(fair, queue.size()) > room) break;
       batch.call = entry.call;
       bytes = entry.call->kind.prefix.size();
     }
