@@ -156,7 +156,7 @@ struct Nothing final : brood::detail::ClusterTask {
 void measure_client(std::size_t together) {
   using namespace brood::detail;
   constexpr std::size_t kTasks = 200'000;
-  const std::string key = "the key of a cluster";
+  const MessageKeys keys("the key of a cluster");
   const ClientId id(32, '0');
   TaskTable table(TaskTable::Setup{}, 1, TaskTable::Time(std::chrono::hours(1)));
   const auto call = std::make_shared<ClusterCall>();
@@ -173,13 +173,13 @@ void measure_client(std::size_t together) {
         for (TaskItem& item : batch.items) message.items.push_back(std::move(item));
       }
     }
-    const Bytes task = sign(message, key);
+    const Bytes task = sign(message, keys);
     ResultMessage results{.client = id, .node = "node", .results = {}};
     for (std::size_t k = 0; k < together; ++k) {
       results.results.push_back({.number = ++number, .bytes = Bytes(100)});
     }
-    const Bytes result = sign(results, key);  // the agent's work, which is as much
-    for (const TaskResult& each : open_result(result, key).results) {
+    const Bytes result = sign(results, keys);  // the agent's work, which is as much
+    for (const TaskResult& each : open_result(result, keys).results) {
       const TaskTable::Verdict verdict = table.accept(each, now);
       if (verdict.task) verdict.task->finish(each.bytes);
     }
