@@ -244,10 +244,9 @@ TEST_F(TaskTables, AnEngineThatIsAwayIsNoLackOfAgents) {
     table_.unreachable(now_);
     ASSERT_TRUE(table_.tick(now_).empty()) << second;
   }
-  EXPECT_EQ(table_.nodes().size(), 1U) << "nobody can have heard of it";
+  EXPECT_TRUE(table_.nodes().empty()) << "it is not heard of";
   now_ += 6s;
-  EXPECT_TRUE(table_.tick(now_).empty());
-  EXPECT_TRUE(table_.nodes().empty()) << "it was there again, the node was not";
+  EXPECT_TRUE(table_.tick(now_).empty()) << "the engine is there again, patience begins anew";
   now_ += 5s;
   EXPECT_TRUE(all_are<NoAgents>(table_.tick(now_)));
   EXPECT_TRUE(table_.empty());

@@ -169,7 +169,6 @@ void TaskTable::hear(NodeBeat beat, Time now) {
 }
 
 void TaskTable::unreachable(Time now) {
-  for (auto& [name, heard] : heard_) heard.at = now;
   no_agents_since_ = now;
 }
 

@@ -93,7 +93,7 @@ class TaskTable {
   using Failed = std::vector<std::pair<std::shared_ptr<ClusterTask>, std::exception_ptr>>;
 
   void hear(NodeBeat beat, Time now);
-  /// The engine is away: who is not heard of may be there all the same.
+  /// The engine is away: who is not heard of may be there all the same, so tasks are patient.
   void unreachable(Time now);
   /// What the time brings: nodes that are gone, deadlines, attempts that are due. Now and then.
   [[nodiscard]] Failed tick(Time now);
