@@ -168,9 +168,7 @@ void TaskTable::hear(NodeBeat beat, Time now) {
   heard_.insert_or_assign(std::move(name), Heard{.beat = std::move(beat), .at = now});
 }
 
-void TaskTable::unreachable(Time now) {
-  no_agents_since_ = now;
-}
+void TaskTable::unreachable(Time now) { no_agents_since_ = now; }
 
 TaskTable::Failed TaskTable::tick(Time now) {
   Failed failed;
