@@ -7,12 +7,11 @@
 #include <chrono>
 #include <fstream>
 #include <random>
-#include <span>
 #include <thread>
 
 #include <fmt/format.h>
 
-#include <brood/platform/random.hpp>
+#include <brood/cluster/hex_digits.hpp>
 #include <brood/platform/stop_signals.hpp>
 
 #include "failure.hpp"
@@ -51,8 +50,8 @@ std::vector<std::string> agent_requests(const std::string& name) {
 }
 
 struct Passwords {
-  std::string client = random_digits(16);
-  std::string agent = random_digits(16);
+  std::string client = brood::detail::random_hex_digits(16);
+  std::string agent = brood::detail::random_hex_digits(16);
 };
 
 std::string configuration(const State& state, const Options& options, const std::string& listen,
@@ -164,14 +163,6 @@ bool await_answer(const State& state, Clock::time_point end, const fs::path& log
 }
 
 }  // namespace
-
-std::string random_digits(std::size_t bytes) {
-  std::vector<std::byte> random(bytes);
-  brood::detail::fill_random(random);
-  std::string digits;
-  for (const std::byte byte : random) digits += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  return digits;
-}
 
 void start_server(State& state, const StateFolder& folder, const Options& options) {
   const fs::path program = find_program(options.server);

@@ -8,9 +8,6 @@
 
 namespace tool {
 
-/// So many random bytes, as hexadecimal digits.
-std::string random_digits(std::size_t bytes);
-
 /// Starts it, with a configuration in the state's folder, and waits until it answers. Fills in the
 /// state: URLs with passwords, process, version. Throws Failure with the end of its log.
 void start_server(State& state, const StateFolder& folder, const Options& options);

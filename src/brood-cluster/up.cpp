@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <brood/cluster/hex_digits.hpp>
 #include <brood/platform/stop_signals.hpp>
 
 #include "commands.hpp"
@@ -112,7 +113,7 @@ int up(const Options& options) {
   const StateFolder folder(options);
   const std::vector<std::string> command = agent_command(options);
   State state{.name = options.name,
-              .key = random_digits(32),
+              .key = brood::detail::random_hex_digits(32),
               .ca = options.ca.string(),
               .lease = options.lease,
               .store = options.store.empty() ? folder.file("store")

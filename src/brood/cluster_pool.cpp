@@ -1,16 +1,13 @@
 #include <brood/cluster_pool.hpp>
 
-#include <array>
 #include <cstddef>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include <brood/cluster/agent_main.hpp>
+#include <brood/cluster/hex_digits.hpp>
 #include <brood/cluster/nats_engine.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/program.hpp>
-#include <brood/platform/random.hpp>
 #include <brood/process/agent_main.hpp>
 
 namespace brood {
@@ -20,11 +17,8 @@ namespace {
 [[maybe_unused]] const bool kKnown = (detail::set_agent_main(&detail::run_agent), true);
 
 detail::ClientId new_client() {
-  std::array<std::byte, 16> random{};
-  detail::fill_random(random);
-  std::string digits;
-  for (const std::byte byte : random) digits += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  return digits;
+  constexpr std::size_t kBytes = 16;
+  return detail::random_hex_digits(kBytes);
 }
 
 }  // namespace
@@ -56,11 +50,7 @@ std::vector<ClusterNode> ClusterPool::nodes() const { return client_->nodes(); }
 
 ClusterCounts ClusterPool::counts() const { return client_->counts(); }
 
-int ClusterPool::workers() const {
-  std::uint32_t workers = 0;
-  for (const ClusterNode& node : client_->nodes()) workers += node.can_run ? node.slots : 0;
-  return static_cast<int>(workers);
-}
+int ClusterPool::workers() const { return static_cast<int>(client_->workers()); }
 
 void ClusterPool::close() { client_->close(); }
 

@@ -381,6 +381,11 @@ std::vector<TaskTable::Node> ClusterClient::nodes() {
   return table_.nodes();
 }
 
+std::uint32_t ClusterClient::workers() {
+  const Lock lock(mutex_);
+  return table_.workers();
+}
+
 ClusterCounts ClusterClient::counts() {
   const Lock lock(mutex_);
   return table_.counts;

@@ -75,6 +75,8 @@ class ClusterClient : public std::enable_shared_from_this<ClusterClient> {
   void join();
 
   [[nodiscard]] std::vector<TaskTable::Node> nodes();
+  /// Of all nodes that can run its tasks.
+  [[nodiscard]] std::uint32_t workers();
   [[nodiscard]] ClusterCounts counts();
   [[nodiscard]] ClusterStats stats();
 

@@ -51,9 +51,7 @@ void ClusterCalls::refuse_handles(const ByteSink& sink) {
 }
 
 std::size_t ClusterCalls::workers_now() const {
-  std::size_t workers = 0;
-  for (const TaskTable::Node& node : client_->nodes()) workers += node.can_run ? node.slots : 0;
-  return std::max<std::size_t>(workers, 1);
+  return std::max<std::size_t>(client_->workers(), 1);
 }
 
 }  // namespace brood::detail

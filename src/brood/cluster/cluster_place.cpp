@@ -13,24 +13,6 @@ std::string variable(const char* name, std::string otherwise = {}) {
   return environment_variable(name).value_or(std::move(otherwise));
 }
 
-/// "nats://user:password@host:4222" without "user:password@"; of each in a list.
-std::string without_user(const std::string& urls) {
-  std::string plain;
-  for (std::size_t begin = 0; begin < urls.size();) {
-    const std::size_t end = std::min(urls.find(',', begin), urls.size());
-    std::string url = urls.substr(begin, end - begin);
-    const std::size_t at = url.rfind('@');
-    if (at != std::string::npos) {
-      const std::size_t scheme = url.find("://");
-      const std::size_t host = scheme == std::string::npos ? 0 : scheme + 3;
-      url.erase(host, at + 1 - host);
-    }
-    plain += (plain.empty() ? "" : ",") + url;
-    begin = end + 1;
-  }
-  return plain;
-}
-
 struct Known {
   std::mutex mutex;
   std::map<std::pair<std::string, std::string>, ClusterPlace> places;  // by URL and cluster
@@ -52,7 +34,7 @@ ClusterPlace place_of(ClusterOptions options) {
 }
 
 PlaceName name_of(const ClusterPlace& place) {
-  return {.url = without_user(place.nats.url),
+  return {.url = shown_url(place.nats),
           .cluster = place.nats.name,
           .credentials = place.nats.credentials,
           .ca_file = place.nats.ca_file,

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <brood/channel/keyed_hash.hpp>
+#include <brood/cluster/hex_digits.hpp>
 #include <brood/errors.hpp>
 
 namespace brood::detail {
@@ -58,11 +59,7 @@ std::span<const std::byte> Envelope::open(std::span<const std::byte> bytes,
 }
 
 std::string Envelope::proof(std::string_view about) const {
-  std::string digits;
-  for (const std::byte byte : keyed_hash(key_, std::as_bytes(std::span(about)))) {
-    digits += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  }
-  return digits;
+  return hex_digits(keyed_hash(key_, std::as_bytes(std::span(about))));
 }
 
 }  // namespace brood::detail

@@ -257,17 +257,15 @@ class NatsAgent final : public AgentEngine, private TaskEngine {
   std::optional<Delivery> fetch(Deadline deadline) override {
     // Made by a client, when there is one.
     if (!tasks_) tasks_ = nats_.pull(tasks_stream_, consumer_);
-    natsMsgList list{};
-    jsErrCode error{};
-    const natsStatus status =
-        tasks_ ? natsSubscription_Fetch(&list, tasks_.get(), 1, milliseconds_of(deadline), &error)
-               : NATS_NOT_FOUND;
+    std::vector<NatsMessage> fetched;
+    const natsStatus status = tasks_ ? nats_.fetch(tasks_, tasks_stream_, consumer_, 1,
+                                                   milliseconds_of(deadline), fetched)
+                                     : NATS_NOT_FOUND;
     if (status != NATS_OK) {
       if (status != NATS_TIMEOUT) std::this_thread::sleep_for(kServerUnknown);
       return std::nullopt;
     }
-    NatsMessage message(std::exchange(list.Msgs[0], nullptr));
-    natsMsgList_Destroy(&list);
+    NatsMessage message = std::move(fetched.front());
     Delivery delivery;
     const NatsParts::Read read = parts_.read(message.get(), delivery.message);
     if (read != NatsParts::Read::whole) {

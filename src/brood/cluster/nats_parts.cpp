@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <chrono>
 #include <string_view>
@@ -7,8 +6,8 @@
 
 #include <fmt/format.h>
 
+#include <brood/cluster/hex_digits.hpp>
 #include <brood/cluster/nats_parts_private.hpp>
-#include <brood/platform/random.hpp>
 
 namespace brood::detail {
 namespace {
@@ -20,17 +19,10 @@ constexpr std::int64_t kStreamBytes = std::int64_t{1} << 30U;
 constexpr auto kUnfetched = 1h;
 /// Beside the bytes a message has a subject and headers.
 constexpr std::size_t kOverhead = 4096;
+constexpr std::size_t kNameBytes = 16;
 /// A replica may lag behind the server that confirmed.
 constexpr int kTries = 5;
 constexpr auto kLag = 20ms;
-
-std::string fresh_name() {
-  std::array<std::byte, 16> random{};
-  fill_random(random);
-  std::string digits;
-  for (const std::byte byte : random) digits += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  return digits;
-}
 
 }  // namespace
 
@@ -67,7 +59,7 @@ natsStatus NatsParts::publish(const std::string& subject, const char* id,
                               std::span<const std::byte> message, jsErrCode& error) const {
   const std::size_t most = nats_.most_bytes() - kOverhead;
   if (message.size() <= most) return nats_.publish(subject, id, message, error);
-  const std::string name = fresh_name();
+  const std::string name = random_hex_digits(kNameBytes);
   std::size_t parts = 0;
   natsStatus status = NATS_OK;
   for (std::size_t at = 0; at < message.size() && status == NATS_OK; at += most) {

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -8,22 +7,16 @@
 
 #include <fmt/format.h>
 
+#include <brood/cluster/hex_digits.hpp>
 #include <brood/cluster/nats_stream_private.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/program.hpp>
-#include <brood/platform/random.hpp>
 #include <brood/process.hpp>
 
 namespace brood::detail {
 namespace {
 
 using namespace std::chrono_literals;
-
-std::string hex(std::span<const std::byte> bytes) {
-  std::string digits;
-  for (const std::byte byte : bytes) digits += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  return digits;
-}
 
 /// The server said no, and trying again would not help.
 bool is_refusal(jsErrCode error) {
@@ -262,9 +255,8 @@ std::span<const std::byte> NatsStream::open(std::span<const std::byte> message,
 }
 
 std::string NatsStream::new_id() const {
-  std::array<std::byte, 16> random{};
-  fill_random(random);
-  return hex(random);
+  constexpr std::size_t kBytes = 16;
+  return random_hex_digits(kBytes);
 }
 
 }  // namespace brood::detail

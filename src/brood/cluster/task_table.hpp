@@ -126,6 +126,8 @@ class TaskTable {
     bool can_run = false;  // it is of this build
   };
   [[nodiscard]] std::vector<Node> nodes() const;
+  /// Of those that can run its tasks.
+  [[nodiscard]] std::uint32_t workers() const { return slots_; }
 
   /// Figures since it was made.
   struct Counts {
