@@ -91,9 +91,11 @@ class Queue {
   // Getting: waits while the queue is empty.
   /// Throws QueueClosed at the end.
   [[nodiscard]] T get() const {
-    std::optional<T> value = next();
-    if (!value) throw QueueClosed("the end of the queue: it is closed, and nothing is left");
-    return std::move(*value);
+    Core::Held held;
+    if (core_.take(held, false, detail::Deadline::never()) != Core::Taken::message) {
+      throw QueueClosed("the end of the queue: it is closed, and nothing is left");
+    }
+    return take_out(held);
   }
   /// Nothing at the end.
   [[nodiscard]] std::optional<T> next() const {
@@ -173,6 +175,7 @@ class Queue {
   std::optional<T> get_until_deadline(detail::Deadline deadline) const;
   std::optional<Lease<T>> lease_until_deadline(detail::Deadline deadline) const;
   T decode_held(const Core::Held& held) const;
+  T take_out(const Core::Held& held) const;
 
   Core core_;
   detail::Handle handle_;
@@ -257,8 +260,13 @@ template <class T>
 std::optional<T> Queue<T>::get_until_deadline(detail::Deadline deadline) const {
   Core::Held held;
   if (core_.take(held, false, deadline) != Core::Taken::message) return std::nullopt;
+  return take_out(held);
+}
+
+template <class T>
+T Queue<T>::take_out(const Core::Held& held) const {
   try {
-    std::optional<T> value(decode_held(held));
+    T value(decode_held(held));
     core_.release(held);
     return value;
   } catch (...) {
@@ -272,7 +280,8 @@ std::vector<T> Queue<T>::get_many(std::size_t most) const {
   std::vector<T> values;
   std::vector<Core::Held> held(std::min<std::size_t>(most, 256));
   std::size_t got = 0;
-  if (held.empty() || core_.take({held}, got, detail::Deadline::never()) != Core::Taken::message) {
+  if (held.empty() ||
+      core_.take({held}, got, false, detail::Deadline::never()) != Core::Taken::message) {
     return values;
   }
   values.reserve(got);

@@ -59,7 +59,7 @@ struct World {
     futex_wait_any(words, Deadline::never());
   }
   void nap(unsigned) const { ::usleep(100); }
-  bool spin(unsigned) const { return false; }
+  bool spin() const { return false; }
   bool settled() const { return true; }
   bool passed() const { return false; }
 };
@@ -149,10 +149,11 @@ class Chaos {
   }
 
   void produce(const Ring<>& ring, World& world) {
+    Ring<>::Hint hint;
     while (memory_->stopping.load() == 0) {
       Held slots[4];
       std::size_t got = 0;
-      if (wait_to_claim(ring, world, {slots, plan_.batch}, got) != RingStep::done) return;
+      if (wait_to_claim(ring, world, {slots, plan_.batch}, got, hint) != RingStep::done) return;
       const std::uint32_t first = memory_->next.fetch_add(static_cast<std::uint32_t>(got));
       if (first + got > kIds) {
         for (std::size_t i = 0; i != got; ++i) ring.abandon(slots[i]);
@@ -169,10 +170,12 @@ class Chaos {
     }
   }
   void consume(const Ring<>& ring, World& world) {
+    Ring<>::Hint hint;
     for (;;) {
       Held slots[4];
       std::size_t got = 0;
-      if (wait_to_take(ring, world, {slots, plan_.batch}, got, plan_.lease) != RingStep::done) {
+      if (wait_to_take(ring, world, {slots, plan_.batch}, got, plan_.lease, hint) !=
+          RingStep::done) {
         return;
       }
       for (std::size_t i = 0; i != got; ++i) {

@@ -50,9 +50,11 @@ struct World {
   int look() const { return 0; }
   void sleep(int, const std::atomic<std::uint32_t>&, std::uint32_t) const {}
   void nap(unsigned) const {}
-  bool spin(unsigned) const { return false; }
+  bool spin() const { return false; }
   bool settled() const { return true; }
   bool passed() const { return true; }
+  Ring<>::Hint put_hint{};
+  Ring<>::Hint take_hint{};
 };
 
 const Tag kVictim(5, 1);
@@ -64,7 +66,8 @@ bool put(const Ring<>& ring, World& world, std::uint32_t first, std::size_t coun
     Held slots[4];
     std::size_t got = 0;
     const std::size_t want = std::min<std::size_t>(count, 4);
-    if (wait_to_claim(ring, world, {slots, want}, got) != RingStep::done) return false;
+    if (wait_to_claim(ring, world, {slots, want}, got, world.put_hint) != RingStep::done)
+      return false;
     for (std::size_t i = 0; i != got; ++i) {
       const std::uint32_t id = first++;
       std::memcpy(slots[i].slot->payload, &id, sizeof id);
@@ -88,7 +91,7 @@ std::vector<std::uint32_t> take(const Ring<>& ring, World& world, std::size_t mo
   while (ids.size() < most) {
     Held held;
     std::size_t got = 0;
-    if (wait_to_take(ring, world, {&held, 1}, got, false) != RingStep::done) break;
+    if (wait_to_take(ring, world, {&held, 1}, got, false, world.take_hint) != RingStep::done) break;
     ids.push_back(id_in(held));
     ring.release(held);
   }
@@ -108,7 +111,7 @@ struct Case {
 void take_some(const Ring<>& ring, World& world, std::size_t count, bool lease) {
   Held slots[4];
   std::size_t got = 0;
-  if (ring.take(world.self(), {slots, count}, got, lease) != RingStep::done) return;
+  if (ring.take(world.self(), {slots, count}, got, lease, world.take_hint) != RingStep::done) return;
   for (std::size_t i = 0; i != got; ++i) ring.release(slots[i]);
 }
 

@@ -30,6 +30,7 @@ Trial* the_trial = nullptr;
 struct ScheduledMachine {
   template <class T>
   using Atom = ScheduledAtom<T>;
+  static constexpr std::uint64_t kStride = 3;
   static int wake(const Atom<std::uint32_t>& word, int count);
 };
 using TestRing = Ring<ScheduledMachine>;
@@ -129,9 +130,15 @@ class Trial {
       t->sleepers_.erase(me);
     }
     void nap(unsigned) const { Schedule::yield(); }
-    bool spin(unsigned) const { return false; }
+    bool spin() {  // every other time
+      looked = !looked;
+      if (looked) Schedule::yield();
+      return looked;
+    }
     bool settled() const { return true; }
     bool passed() const { return false; }
+    TestRing::Hint hint{};
+    bool looked = false;
   };
 
   std::uint32_t load_epoch() const {
@@ -199,7 +206,7 @@ class Trial {
       TestRing::Held slots[4];
       std::size_t got = 0;
       const std::size_t want = std::min<std::size_t>(plan_.batch, plan_.messages - next);
-      const RingStep step = wait_to_claim(ring_, world, {slots, want}, got);
+      const RingStep step = wait_to_claim(ring_, world, {slots, want}, got, world.hint);
       if (step == RingStep::closed) {
         require(plan_.close_early, "refused before the end");
         break;
@@ -224,7 +231,8 @@ class Trial {
     for (;;) {
       TestRing::Held slots[4];
       std::size_t got = 0;
-      const RingStep step = wait_to_take(ring_, world, {slots, plan_.batch}, got, plan_.lease);
+      const RingStep step =
+          wait_to_take(ring_, world, {slots, plan_.batch}, got, plan_.lease, world.hint);
       if (step == RingStep::closed) break;
       for (std::size_t i = 0; i != got; ++i) {
         Message m{};

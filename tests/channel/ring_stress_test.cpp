@@ -59,6 +59,7 @@ class MortalAtom {
 struct MortalMachine {
   template <class T>
   using Atom = MortalAtom<T>;
+  static constexpr std::uint64_t kStride = 4;
   static int wake(const MortalAtom<std::uint32_t>&, int) { return 0; }  // all poll
 };
 using StressRing = Ring<MortalMachine>;
@@ -137,7 +138,7 @@ class Crew {
       std::this_thread::yield();
     }
     void nap(unsigned) const { std::this_thread::yield(); }
-    bool spin(unsigned) const { return false; }
+    bool spin() const { return false; }
     bool settled() const { return true; }
     bool passed() const { return false; }
   };
@@ -163,10 +164,11 @@ class Crew {
   }
 
   void produce(World& world) {
+    StressRing::Hint hint;
     for (;;) {
       Held slots[4];
       std::size_t got = 0;
-      wait_to_claim(ring_, world, {slots, batch_}, got);
+      wait_to_claim(ring_, world, {slots, batch_}, got, hint);
       const std::uint32_t first = next_.fetch_add(static_cast<std::uint32_t>(got));
       if (first + got > messages_) {
         for (std::size_t i = 0; i != got; ++i) ring_.abandon(slots[i]);
@@ -184,10 +186,11 @@ class Crew {
     }
   }
   void consume(World& world) {
+    StressRing::Hint hint;
     for (;;) {
       Held slots[4];
       std::size_t got = 0;
-      if (wait_to_take(ring_, world, {slots, batch_}, got, false) == RingStep::closed) return;
+      if (wait_to_take(ring_, world, {slots, batch_}, got, false, hint) == RingStep::closed) return;
       for (std::size_t i = 0; i != got; ++i) {
         std::uint32_t ids[12];
         std::memcpy(ids, slots[i].slot->payload, sizeof ids);

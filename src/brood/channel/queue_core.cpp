@@ -23,8 +23,6 @@ using namespace std::chrono_literals;
 constexpr std::uint32_t kLeastFirst = 6;
 constexpr std::uint32_t kMostFirst = 10;  // 64 KiB; larger queues grow when they need it
 constexpr std::uint32_t kSpare = 16;      // slots for messages that are being read
-/// How often a wait looks before it sleeps: about a microsecond.
-constexpr unsigned kSpins = 40;
 
 /// The objects that are named, each once.
 std::vector<ObjectRef> names_of(const std::vector<Handle>& kept) {
@@ -57,8 +55,8 @@ void QueueMessageSink::seal() {
 /// What waiting needs, for a call.
 class QueueCore::World {
  public:
-  World(const QueueCore& core, Deadline deadline)
-      : core_(&core), member_(&core.handle_.member()), deadline_(deadline) {}
+  World(const QueueCore& core, QueueSide& side, Deadline deadline)
+      : core_(&core), member_(&core.handle_.member()), deadline_(deadline), waiting_(side) {}
 
   [[nodiscard]] Tag self() const { return member_->self(); }
   [[nodiscard]] std::uint32_t epoch() const {
@@ -106,11 +104,8 @@ class QueueCore::World {
     else
       std::this_thread::yield();
   }
-  [[nodiscard]] bool spin(unsigned round) const {
-    if (round >= kSpins || deadline_.is_now()) return false;
-    cpu_relax();
-    return true;
-  }
+  bool spin() { return !deadline_.is_now() && waiting_.pause(); }
+  void found() { waiting_.found(); }
   [[nodiscard]] bool settled() const { return !unsettled_; }
   [[nodiscard]] bool passed() const { return deadline_.passed(); }
 
@@ -118,6 +113,7 @@ class QueueCore::World {
   const QueueCore* core_;
   Member* member_;
   Deadline deadline_;
+  QueueSide::Wait waiting_;
   mutable bool unsettled_ = false;
 };
 
@@ -127,7 +123,7 @@ class QueueCore::Watching final : public Watch {
   explicit Watching(const QueueCore& core) : core_(core) {}
 
   bool look(std::vector<FutexWord>& words, Deadline& soon) override {
-    const World world(core_, Deadline::now());
+    const World world(core_, core_.taking_, Deadline::now());
     const Ring<>& ring = core_.ring_;
     std::uint32_t expected = 0;
     found_ = look_for_message(ring, world, expected);
@@ -203,10 +199,11 @@ auto QueueCore::claim_slowly(Deadline deadline) const -> std::optional<Held> {
 }
 
 auto QueueCore::claim_slowly(std::span<Held> out, Deadline deadline) const -> std::size_t {
-  World world(*this, deadline);
+  World world(*this, putting_, deadline);
   std::size_t got = 0;
-  switch (wait_to_claim(ring_, world, out, got)) {
+  switch (wait_to_claim(ring_, world, out, got, putting_.hint)) {
     case RingStep::done:
+      world.found();
       return got;
     case RingStep::closed:
       throw QueueClosed("the queue is closed: nothing can be put into it any more");
@@ -221,7 +218,7 @@ void QueueCore::put_images(const void* from, std::size_t count, std::size_t size
   while (count > 0) {
     const std::span<Held> wanted = std::span(slots).first(std::min(count, kBatch));
     std::size_t got = 0;
-    if (ring_.claim(handle_.member().self(), wanted, got) != RingStep::done) {
+    if (ring_.claim(handle_.member().self(), wanted, got, putting_.hint) != RingStep::done) {
       got = claim_slowly(wanted, Deadline::never());
     }
     for (const Held& held : wanted.first(got)) {
@@ -261,10 +258,16 @@ void QueueCore::put(const Held& held, QueueMessageSink& message) const {
 }
 
 auto QueueCore::take_slowly(Held& held, bool lease, Deadline deadline) const -> Taken {
-  World world(*this, deadline);
   std::size_t got = 0;
-  switch (wait_to_take(ring_, world, {&held, 1}, got, lease)) {
+  return take({&held, 1}, got, lease, deadline);
+}
+
+auto QueueCore::take(std::span<Held> out, std::size_t& got, bool lease, Deadline deadline) const
+    -> Taken {
+  World world(*this, taking_, deadline);
+  switch (wait_to_take(ring_, world, out, got, lease, taking_.hint)) {
     case RingStep::done:
+      world.found();
       return Taken::message;
     case RingStep::closed:
       return Taken::end;
@@ -273,23 +276,8 @@ auto QueueCore::take_slowly(Held& held, bool lease, Deadline deadline) const -> 
   }
 }
 
-auto QueueCore::take(std::span<Held> out, std::size_t& got, Deadline deadline) const -> Taken {
-  World world(*this, deadline);
-  switch (wait_to_take(ring_, world, out, got, false)) {
-    case RingStep::done:
-      return Taken::message;
-    case RingStep::closed:
-      return Taken::end;
-    default:
-      return Taken::nothing;
-  }
-}
-
-ByteSource QueueCore::bytes(const Held& held) const {
+ByteSource QueueCore::bytes_of_block(const Held& held) const {
   const Ring<>::Slot& slot = *held.slot;
-  if (slot.kind == kInline && slot.size <= Ring<>::kPayload) {
-    return ByteSource({slot.payload, slot.size});
-  }
   if (slot.kind != kBlock) throw DecodeError("a message in a queue is of no known kind");
   BlockRef ref{};
   std::memcpy(&ref, slot.payload, sizeof(ref));
@@ -298,7 +286,8 @@ ByteSource QueueCore::bytes(const Held& held) const {
   return ByteSource({data + QueueMessageSink::kHead, static_cast<std::size_t>(ref.bytes)});
 }
 
-void QueueCore::release_block(Held held) const {
+void QueueCore::release_block(const Held& taken) const {
+  Held held = taken;
   ring_.finish(held);
   free_block(handle_.member(), owner_of(handle_.ref()), held);
   ring_.release(held);
@@ -333,16 +322,16 @@ void QueueCore::free_block(Member& member, SharedOwner owner, const Held& held) 
 }
 
 void QueueCore::wait_for_memory(unsigned round, Deadline deadline) const {
-  World(*this, deadline).nap(round);
+  World(*this, putting_, deadline).nap(round);
 }
 
 void QueueCore::close() const {
-  World world(*this, Deadline::never());
+  World world(*this, putting_, Deadline::never());
   detail::close(ring_, world);
 }
 
 bool QueueCore::join(Deadline deadline) const {
-  World world(*this, deadline);
+  World world(*this, taking_, deadline);
   ring_.tell_of_releases();
   for (;;) {
     const auto look = world.look();
@@ -353,7 +342,7 @@ bool QueueCore::join(Deadline deadline) const {
     if (deadline.passed()) return false;
     // SUBTLE: a release is a plain store, and may be seen after its look for sleepers: not for
     // long.
-    World brief(*this, deadline.sooner(Deadline::after(20ms)));
+    World brief(*this, taking_, deadline.sooner(Deadline::after(20ms)));
     brief.sleep(look, ring_.items(), expected);
   }
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <brood/channel/bytes.hpp>
+#include <brood/channel/queue_side.hpp>
 #include <brood/channel/ring_steps.hpp>
 #include <brood/channel/watch.hpp>
 #include <brood/memory/handle.hpp>
@@ -99,7 +100,7 @@ class QueueCore {
   /// SharedMemoryFull.
   [[nodiscard]] std::optional<Held> claim(Deadline deadline) const {
     Held held;
-    if (ring_.claim(handle_.member().self(), held) == RingStep::done) [[likely]]
+    if (ring_.claim_one(handle_.member().self(), held, putting_.hint)) [[likely]]
       return held;
     return claim_slowly(deadline);
   }
@@ -121,17 +122,22 @@ class QueueCore {
   /// Takes a message, waiting for it until the deadline.
   Taken take(Held& held, bool lease, Deadline deadline) const {
     if (!ring_.must_recover(epoch()) &&
-        ring_.take(handle_.member().self(), held, lease) == RingStep::done) [[likely]] {
+        ring_.take_one(handle_.member().self(), held, lease, taking_.hint)) [[likely]] {
       return Taken::message;
     }
     return take_slowly(held, lease, deadline);
   }
   /// Takes up to `out.size()` at once; at least one if there is a message until the deadline.
-  Taken take(std::span<Held> out, std::size_t& got, Deadline deadline) const;
+  Taken take(std::span<Held> out, std::size_t& got, bool lease, Deadline deadline) const;
   /// The bytes of a message that is held. Throws DecodeError.
-  [[nodiscard]] ByteSource bytes(const Held& held) const;
+  [[nodiscard]] ByteSource bytes(const Held& held) const {
+    const Ring<>::Slot& slot = *held.slot;
+    if (slot.kind == kInline && slot.size <= Ring<>::kPayload) [[likely]]
+      return ByteSource({slot.payload, slot.size});
+    return bytes_of_block(held);
+  }
   /// It is taken for good: frees what it had.
-  void release(Held held) const {
+  void release(const Held& held) const {
     if (held.slot->kind == kInline) [[likely]]
       return ring_.release(held);
     release_block(held);
@@ -181,10 +187,13 @@ class QueueCore {
   [[nodiscard]] std::optional<Held> claim_slowly(Deadline deadline) const;
   [[nodiscard]] std::size_t claim_slowly(std::span<Held> out, Deadline deadline) const;
   Taken take_slowly(Held& held, bool lease, Deadline deadline) const;
-  void release_block(Held held) const;
+  [[nodiscard]] ByteSource bytes_of_block(const Held& held) const;
+  void release_block(const Held& held) const;
 
   Handle handle_;
   Ring<> ring_;
+  mutable QueueSide putting_;
+  mutable QueueSide taking_;
 };
 
 }  // namespace brood::detail

@@ -22,6 +22,8 @@ namespace brood::detail {
 struct RingMachine {
   template <class T>
   using Atom = std::atomic<T>;
+  /// How far a lone user may be ahead of the cursor that all share.
+  static constexpr std::uint64_t kStride = 16;
   /// Wakes up to `count` sleepers; returns how many there were.
   static int wake(const std::atomic<std::uint32_t>& word, int count) noexcept {
     return futex_wake(word, count);
@@ -96,6 +98,28 @@ class Ring {
     std::uint64_t word = 0;  // as the holder set it
   };
 
+  /// What one user of one ring, who puts or takes, remembers of where he was, so that he need not
+  /// touch the cursor that all share: that is brought up to date from time to time, and when others
+  /// are seen. Private memory; threads may use one together. A fresh one is always right.
+  class Hint {
+   public:
+    Hint() = default;
+    Hint(const Hint& other) noexcept : next_(other.next()) {}
+    Hint& operator=(const Hint& other) noexcept {
+      set(other.next());
+      return *this;
+    }
+    ~Hint() = default;
+
+    /// All positions below it were claimed, or taken.
+    // acquire, release: who gets a position from another thread sees the ring that it is in (R3).
+    [[nodiscard]] std::uint64_t next() const { return next_.load(std::memory_order_acquire); }
+    void set(std::uint64_t next) { next_.store(next, std::memory_order_release); }
+
+   private:
+    std::atomic<std::uint64_t> next_{0};
+  };
+
   static constexpr std::size_t header_bytes() { return sizeof(Header); }
   static constexpr std::size_t slots_bytes(std::uint32_t bits) { return sizeof(Slot) << bits; }
 
@@ -131,36 +155,46 @@ class Ring {
 
   // Putting ----------------------------------------------------------------------------------
 
+  /// Claims one slot if nothing is in the way; false: claim() tells what is.
+  [[gnu::always_inline]] [[nodiscard]] bool claim_one(Tag me, Held& out, Hint& hint) const;
   /// Claims up to `out.size()` slots in a row; `got` says how many. `done` if there is one at
   /// least.
-  RingStep claim(Tag me, std::span<Held> out, std::size_t& got) const;
+  /// `thorough`: false for who looks again soon: `wait` may be said when there is some room, but
+  /// not for long; the slots at which consumers work are left alone.
+  RingStep claim(Tag me, std::span<Held> out, std::size_t& got, Hint& hint,
+                 bool thorough = true) const;
   RingStep claim(Tag me, Held& out) const {
     std::size_t got = 0;
-    return claim(me, {&out, 1}, got);
+    Hint hint;
+    return claim(me, {&out, 1}, got, hint);
   }
   /// The messages in `slots`, claimed in one call, are whole: from here on they are put.
   void commit(std::span<const Held> slots) const;
-  void commit(const Held& slot) const { commit({&slot, 1}); }
+  [[gnu::always_inline]] void commit(const Held& slot) const;
   /// The message will not be put after all.
   void abandon(const Held& slot) const;
 
   // Taking -----------------------------------------------------------------------------------
 
+  /// Takes the next message if nothing is in the way; false: take() tells what is.
+  [[gnu::always_inline]] [[nodiscard]] bool take_one(Tag me, Held& out, bool lease,
+                                                     Hint& hint) const;
   /// Takes up to `out.size()` messages; `lease`: for longer than a moment. As claim().
-  RingStep take(Tag me, std::span<Held> out, std::size_t& got, bool lease = false) const;
+  RingStep take(Tag me, std::span<Held> out, std::size_t& got, bool lease, Hint& hint) const;
   RingStep take(Tag me, Held& out, bool lease = false) const {
     std::size_t got = 0;
-    return take(me, {&out, 1}, got, lease);
+    Hint hint;
+    return take(me, {&out, 1}, got, lease, hint);
   }
-  /// What take() would find: `done` if there is a message. Nothing is taken, but what is in the way
-  /// is helped as there.
+  /// What take() would find: `done` if there is a message. Nothing is taken, but tombstones in the
+  /// way are removed.
   RingStep peek(Tag me) const;
   /// For who was woken on items() and takes nothing: the wake-up goes to another.
   void pass_on(RingStep found) const;
   /// The message is taken, but there is still something of it to be freed; release() follows.
   void finish(Held& slot) const { slot.word = change(slot, kDone); }
   /// The message is taken; the slot is free.
-  void release(const Held& slot) const;
+  [[gnu::always_inline]] void release(const Held& slot) const;
   /// It is to be given to another.
   void give_back(const Held& slot) const;
 
@@ -205,7 +239,7 @@ class Ring {
   }
   /// How many messages are in it: exact as long as nobody is in the middle of anything.
   [[nodiscard]] std::uint64_t size() const;
-  [[nodiscard]] bool full() const { return !has_room(header_->tail.load()); }
+  [[nodiscard]] bool full() const { return !has_room(first_unclaimed(header_->tail.load())); }
   [[nodiscard]] std::uint64_t limit() const { return header_->limit; }
   /// Messages taken or leased, not released, and those that came back.
   struct Holds {
@@ -251,7 +285,7 @@ class Ring {
   static constexpr std::uint32_t kWaiting = 1;
   static constexpr std::uint32_t kChange = 2;
   static constexpr std::uint32_t kMark = 1;  // in the tag's place: READY again
-  static constexpr int kPrefetch = 2;        // slots ahead
+  static constexpr int kPrefetch = 8;        // slots ahead
 
   struct Entry {
     Atom<std::uint64_t> at;    // offset of the slots; 0: none yet; kClosedHere: never
@@ -269,7 +303,7 @@ class Ring {
     Atom<std::uint32_t> newest;     // a hint: the ring of `tail`
     Atom<std::uint32_t> joiners;    // 1: somebody waits until nothing is in it, nor held
     alignas(64) Atom<std::uint64_t> tail;
-    Atom<std::uint64_t> head_seen;
+    Atom<std::uint64_t> head_seen;  // what a producer saw of `head`, and beyond
     alignas(64) Atom<std::uint64_t> head;
     alignas(64) Atom<std::uint32_t> items;
     Atom<std::uint32_t> room;
@@ -332,13 +366,25 @@ class Ring {
     return reinterpret_cast<Slot*>(base_ + header_->rings[ring].at.load());
   }
   [[nodiscard]] Place place_of(std::uint64_t position) const;
+  [[gnu::always_inline]] [[nodiscard]] bool is_in_newest(std::uint64_t position,
+                                                         Place& place) const;
   [[nodiscard]] std::uint64_t position_of(std::uint32_t ring, std::size_t index,
                                           std::uint32_t lap) const;
   [[nodiscard]] std::uint32_t last_ring() const;
-  [[nodiscard]] bool has_room(std::uint64_t position) const;
+  [[nodiscard]] std::uint64_t first_unclaimed(std::uint64_t position) const;
+  [[nodiscard]] std::uint64_t first_untaken(std::uint64_t position) const;
+  [[nodiscard]] bool has_room(std::uint64_t position, bool thorough = true) const;
   [[nodiscard]] bool go_beyond(std::uint32_t ring, std::uint64_t position) const;
   bool stop_in(std::uint32_t ring) const;
-  bool skip_or_help(std::uint64_t position, Place place, std::uint64_t word) const;
+  /// What is at a position that take() comes to.
+  enum class Passing : std::uint8_t { over, again, no };
+  Passing pass(Place place, std::uint64_t word) const;
+  void tell_of_room(std::uint64_t head, std::uint64_t taken) const;
+  void pass_on_room(std::uint64_t next) const;
+  void pass_on_item(std::uint64_t next) const;
+  [[nodiscard]] static bool is_awaited(const Atom<std::uint32_t>& event) {
+    return (event.load() & kWaiting) != 0;
+  }
   static bool advance(Atom<std::uint64_t>& cursor, std::uint64_t from, std::uint64_t to);
   static void raise(Atom<std::uint64_t>& mark, std::uint64_t to);
   [[nodiscard]] bool has_late() const;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <brood/channel/ring.hpp>
+#include <brood/platform/prefetch.hpp>
 
 namespace brood::detail {
 
@@ -27,6 +28,25 @@ auto Ring<Machine>::place_of(std::uint64_t position) const -> Place {
           .lap = static_cast<std::uint32_t>(offset >> bits),
           .slot = slots + (offset & mask),
           .next = slots + ((offset + kPrefetch) & mask)};
+}
+
+// The same for the ring that most positions are in, in a form that costs little; false: place_of().
+template <class Machine>
+inline bool Ring<Machine>::is_in_newest(std::uint64_t position, Place& place) const {
+  // Relaxed: a hint. The bases decide.
+  const std::uint32_t k = std::min(header_->newest.load(std::memory_order_relaxed), kRings - 1);
+  const Entry* const ring = &header_->rings[k];
+  const std::uint64_t base = ring[0].base.load();
+  if (position < base || position >= ring[1].base.load()) return false;
+  const std::uint32_t bits = bits_of(k);
+  const std::uint64_t offset = position - base;
+  const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
+  Slot* const slots = slots_of(k);
+  place.ring = k;
+  place.lap = static_cast<std::uint32_t>(offset >> bits);
+  place.slot = slots + (offset & mask);
+  place.next = slots + ((offset + kPrefetch) & mask);
+  return true;
 }
 
 template <class Machine>
@@ -100,28 +120,102 @@ void Ring<Machine>::wake_all(Atom<std::uint32_t>& event) {
 
 // Putting ------------------------------------------------------------------------------------
 
-// Whether `position` is within the limit. Helps `head` before it says no.
+// The first position from `position` on that nobody has claimed. All below `position` are claimed.
 template <class Machine>
-bool Ring<Machine>::has_room(std::uint64_t position) const {
-  if (header_->limit == kUnlimited) return true;
-  // Relaxed: any older value of `head` is a safe one (R1).
-  if (position < header_->head_seen.load(std::memory_order_relaxed) + header_->limit) return true;
-  for (;;) {
-    const std::uint64_t head = header_->head.load();
-    header_->head_seen.store(head, std::memory_order_relaxed);
-    if (position < head + header_->limit) return true;
-    const Place place = place_of(head);
-    if (!skip_or_help(head, place, place.slot->word.load())) return false;
+std::uint64_t Ring<Machine>::first_unclaimed(std::uint64_t position) const {
+  for (;; ++position) {
+    const Place place = place_of(position);
+    const std::uint64_t word = place.slot->word.load();
+    const auto ahead = static_cast<std::int32_t>(lap_of(word) - place.lap);
+    if (ahead < 0 || (ahead == 0 && state_of(word) == kFree)) return position;
   }
 }
 
+// The first position from `position` on that is neither taken nor passed over; tombstones are not
+// passed over here. All below `position` are.
 template <class Machine>
-RingStep Ring<Machine>::claim(Tag me, std::span<Held> out, std::size_t& got) const {
+std::uint64_t Ring<Machine>::first_untaken(std::uint64_t position) const {
+  for (;; ++position) {
+    const Place place = place_of(position);
+    const std::uint64_t word = place.slot->word.load();
+    const auto ahead = static_cast<std::int32_t>(lap_of(word) - place.lap);
+    const State state = state_of(word);
+    const bool taken = state == kTaking || state == kLeased || state == kDone;
+    if (ahead < 0 || (ahead == 0 && !taken)) return position;
+  }
+}
+
+// Whether `position` is within the limit. Before it says no it looks how far consumers have come,
+// which `head` need not say, and passes over tombstones.
+template <class Machine>
+bool Ring<Machine>::has_room(std::uint64_t position, bool thorough) const {
+  if (header_->limit == kUnlimited) return true;
+  // Any older value of `head` is a safe one (R1). acquire, release: of the rings' bases (R3).
+  std::uint64_t head = header_->head_seen.load(std::memory_order_acquire);
+  if (position < head + header_->limit) return true;
+  // A stride beyond what is needed, so that not every message comes here.
+  const std::uint64_t enough = position + Machine::kStride - header_->limit;
+  for (head = std::max(head, header_->head.load()); thorough && head < enough;) {
+    const Place place = place_of(head);
+    const Passing passing = pass(place, place.slot->word.load());
+    if (passing == Passing::no) break;
+    if (passing == Passing::over) ++head;
+  }
+  header_->head_seen.store(head, std::memory_order_release);
+  return position < head + header_->limit;
+}
+
+// The one step of claim() that is usual, without those that help others.
+template <class Machine>
+inline bool Ring<Machine>::claim_one(Tag me, Held& out, Hint& hint) const {
+  const std::uint64_t remembered = hint.next();
+  const std::uint64_t tail = header_->tail.load();
+  const std::uint64_t position = std::max(tail, remembered);
+  Place place;
+  if (!is_in_newest(position, place)) [[unlikely]]
+    return false;
+  prefetch_to_write(place.next);
+  if (header_->limit != kUnlimited &&
+      position >= header_->head_seen.load(std::memory_order_acquire) + header_->limit &&
+      !has_room(position, false)) [[unlikely]] {
+    return false;
+  }
+  std::uint64_t word = make(place.lap, kFree, 0, 0);
+  const std::uint64_t mine = make(place.lap, kClaimed, me.bits(), 0);
+  if (!place.slot->word.compare_exchange_strong(word, mine)) [[unlikely]]
+    return false;
+  place.slot->deliveries = 0;
+  out = {place.slot, position, mine};
+  const std::uint64_t next = position + 1;
+  hint.set(next);
+  // Others begin there: they need not go over what this one has claimed.
+  if (tail > remembered || next - tail >= Machine::kStride) advance(header_->tail, tail, next);
+  if (is_awaited(header_->room)) [[unlikely]]
+    pass_on_room(next);
+  return true;
+}
+
+// A wake-up for a producer may have stood for more room than it took.
+template <class Machine>
+void Ring<Machine>::pass_on_room(std::uint64_t next) const {
+  if (has_room(next)) wake(header_->room, 1);
+}
+
+template <class Machine>
+RingStep Ring<Machine>::claim(Tag me, std::span<Held> out, std::size_t& got, Hint& hint,
+                              bool thorough) const {
+  if (out.size() == 1 && claim_one(me, out[0], hint)) {
+    got = 1;
+    return RingStep::done;
+  }
   got = 0;
+  const std::uint64_t remembered = hint.next();
+  std::uint64_t tail = header_->tail.load();
+  bool alone = tail <= remembered;
+  std::uint64_t position = std::max(tail, remembered);
   for (;;) {
-    const std::uint64_t position = header_->tail.load();
     const Place first = place_of(position);
-    __builtin_prefetch(first.next, 1);
+    prefetch_to_write(first.next);
     std::uint64_t word = first.slot->word.load();
     const auto ahead = static_cast<std::int32_t>(lap_of(word) - first.lap);
     if (stops(word, first.lap)) {
@@ -129,19 +223,22 @@ RingStep Ring<Machine>::claim(Tag me, std::span<Held> out, std::size_t& got) con
       return RingStep::closed;
     }
     if (ahead > 0 || (ahead == 0 && state_of(word) != kFree)) {
-      // Somebody claimed it and has not advanced the tail: perhaps he is dead. He may even have
-      // gone on and the message been taken.
-      advance(header_->tail, position, position + 1);
+      // Claimed by somebody who has not said so in the tail, and perhaps never will. He may even
+      // have gone on and the message been taken.
+      alone = false;
+      tail = header_->tail.load();
+      position = std::max(position + 1, tail);
       continue;
     }
     if (ahead == -1) {
-      if (!has_room(position)) return RingStep::wait;
+      if (!has_room(position, thorough)) return RingStep::wait;
+      advance(header_->tail, tail, position);  // for growth()
       const State state = state_of(word);
       const bool moment = state == kTaking || state == kClaimed || state == kDone;
       return moment ? RingStep::busy : RingStep::grow;
     }
     if (ahead < 0) refuse();
-    if (!has_room(position)) return RingStep::wait;
+    if (!has_room(position, thorough)) return RingStep::wait;
     // From here on each success is one more position claimed, in order (R2).
     Place place = first;
     do {
@@ -150,15 +247,25 @@ RingStep Ring<Machine>::claim(Tag me, std::span<Held> out, std::size_t& got) con
       if (!place.slot->word.compare_exchange_strong(word, mine)) break;
       out[got] = {place.slot, position + got, mine};
       place.slot->deliveries = 0;
-      if (++got == out.size() || !has_room(position + got)) break;
+      if (++got == out.size() || !has_room(position + got, false)) break;
       place = place_of(position + got);
     } while (place.ring == first.ring);
     if (got == 0) continue;
-    advance(header_->tail, position, position + got);
-    // A wake-up for this producer may have stood for more room than it takes.
-    if ((header_->room.load() & kWaiting) != 0 && has_room(position + got)) wake(header_->room, 1);
+    const std::uint64_t next = position + got;
+    hint.set(next);
+    // Others begin there: they need not go over what this one has claimed.
+    if (!alone || next - tail >= Machine::kStride) advance(header_->tail, tail, next);
+    if (is_awaited(header_->room)) pass_on_room(next);
     return RingStep::done;
   }
+}
+
+template <class Machine>
+inline void Ring<Machine>::commit(const Held& held) const {
+  // An exchange, see below.
+  held.slot->word.exchange(with(held.word, kReady, 0));
+  if (is_awaited(header_->items)) [[unlikely]]
+    wake(header_->items, 1);
 }
 
 template <class Machine>
@@ -187,38 +294,93 @@ void Ring<Machine>::abandon(const Held& held) const {
 
 // Taking -------------------------------------------------------------------------------------
 
-// The first position that is not taken may be passed over: true if it has been. Otherwise it is
-// READY, being written, not put yet, or a STOP.
+// Whether who comes to `place` goes on to the next position: `no` if there is something READY,
+// being written, or not put yet, or a STOP. A tombstone is removed.
 template <class Machine>
-bool Ring<Machine>::skip_or_help(std::uint64_t position, Place place, std::uint64_t word) const {
+auto Ring<Machine>::pass(Place place, std::uint64_t word) const -> Passing {
   const auto ahead = static_cast<std::int32_t>(lap_of(word) - place.lap);
-  if (ahead == 0) {
-    const State state = state_of(word);
-    if (state == kTomb) {
-      if (!place.slot->word.compare_exchange_strong(word, freed(word))) return true;  // look again
-    } else if (state != kTaking && state != kLeased && state != kDone) {
-      return false;
-    }
-  } else if (ahead == -1) {
-    return false;  // not put yet, while the slot's message of the lap before is held or came back
-  } else if (ahead < 0) {
-    refuse();
+  // Not put yet, while the slot's message of the lap before is held or came back.
+  if (ahead == -1) return Passing::no;
+  if (ahead < 0) refuse();
+  if (ahead > 0) return Passing::over;
+  const State state = state_of(word);
+  if (state == kTomb) {
+    const bool removed = place.slot->word.compare_exchange_strong(word, freed(word));
+    return removed ? Passing::over : Passing::again;
   }
-  if (advance(header_->head, position, position + 1)) wake(header_->room, 1);
+  const bool taken = state == kTaking || state == kLeased || state == kDone;
+  return taken ? Passing::over : Passing::no;
+}
+
+// `taken` positions up to `head` are taken or passed over: producers who wait for that must know.
+template <class Machine>
+void Ring<Machine>::tell_of_room(std::uint64_t head, std::uint64_t taken) const {
+  advance(header_->head, header_->head.load(), head);
+  wake(header_->room, static_cast<int>(std::min<std::uint64_t>(taken, INT_MAX)));
+}
+
+// The wake-up for the next message may have been that of one who took an earlier, for which he
+// waited.
+template <class Machine>
+void Ring<Machine>::pass_on_item(std::uint64_t next) const {
+  const Place place = place_of(next);
+  const std::uint64_t word = place.slot->word.load();
+  const bool ready = lap_of(word) == place.lap && state_of(word) == kReady;
+  if (ready || stops(word, place.lap)) wake(header_->items, 1);
+}
+
+// The one step of take() that is usual, without those that help others.
+template <class Machine>
+inline bool Ring<Machine>::take_one(Tag me, Held& out, bool lease, Hint& hint) const {
+  if (header_->late.load() != header_->late_done.load()) [[unlikely]]
+    return false;
+  const std::uint64_t remembered = hint.next();
+  const std::uint64_t head = header_->head.load();
+  const std::uint64_t position = std::max(head, remembered);
+  Place place;
+  if (!is_in_newest(position, place)) [[unlikely]]
+    return false;
+  std::uint64_t word = place.slot->word.load();
+  if (word != make(place.lap, kReady, 0, 0)) return false;
+  prefetch_to_write(place.next);
+  const std::uint64_t mine = make(place.lap, lease ? kLeased : kTaking, me.bits(), 0);
+  if (!place.slot->word.compare_exchange_strong(word, mine)) [[unlikely]]
+    return false;
+  out = {place.slot, position, mine};
+  const std::uint64_t next = position + 1;
+  hint.set(next);
+  if (head > remembered || next - head >= Machine::kStride || is_awaited(header_->room)) {
+    tell_of_room(next, 1);
+  }
+  if (place.slot->deliveries != UINT8_MAX) ++place.slot->deliveries;
+  if (is_awaited(header_->items)) [[unlikely]]
+    pass_on_item(next);
   return true;
 }
 
+// SUBTLE: who wants room sets the flag of `room`, and looks at the slots from `head` on; who takes
+// changes a slot, and looks at the flag. Both in sequential consistency: one of the two sees the
+// other, whether `head` says so or not.
 template <class Machine>
-RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool lease) const {
+RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool lease,
+                             Hint& hint) const {
+  if (out.size() == 1 && take_one(me, out[0], lease, hint)) {
+    got = 1;
+    return RingStep::done;
+  }
   got = 0;
+  const std::uint64_t remembered = hint.next();
+  const std::uint64_t head = header_->head.load();
+  const std::uint64_t begin = std::max(head, remembered);
+  bool alone = head <= remembered;
+  std::uint64_t position = begin;
   for (;;) {
     if (header_->late.load() != header_->late_done.load()) {
       got = take_late(me, out, lease);
       if (got != 0) return RingStep::done;
     }
-    const std::uint64_t position = header_->head.load();
     const Place first = place_of(position);
-    __builtin_prefetch(first.next, 1);
+    prefetch_to_write(first.next);
     Place place = first;
     std::uint64_t word = place.slot->word.load();
     while (lap_of(word) == place.lap && state_of(word) == kReady && place.ring == first.ring) {
@@ -230,23 +392,26 @@ RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool
       word = place.slot->word.load();
     }
     if (got != 0) {
-      if (advance(header_->head, position, position + got)) {
-        wake(header_->room, static_cast<int>(std::min<std::size_t>(got, INT_MAX)));
+      const std::uint64_t next = position + got;
+      hint.set(next);
+      if (!alone || next - head >= Machine::kStride || is_awaited(header_->room)) {
+        tell_of_room(next, next - begin);
       }
       for (const Held& held : out.first(got)) {
         if (held.slot->deliveries != UINT8_MAX) ++held.slot->deliveries;
       }
-      // The wake-up for the next message may have been this one's, who waited for an earlier.
-      if ((header_->items.load() & kWaiting) != 0) {
-        place = place_of(position + got);
-        word = place.slot->word.load();
-        const bool ready = lap_of(word) == place.lap && state_of(word) == kReady;
-        if (ready || stops(word, place.lap)) wake(header_->items, 1);
-      }
+      if (is_awaited(header_->items)) pass_on_item(next);
       return RingStep::done;
     }
     if (lap_of(word) == first.lap && state_of(word) == kReady) continue;  // lost to another
-    if (skip_or_help(position, first, word)) continue;
+    const Passing passing = pass(first, word);
+    if (passing == Passing::over) {
+      alone = false;
+      position = std::max(position + 1, header_->head.load());
+      continue;
+    }
+    if (passing == Passing::again) continue;
+    if (position != begin) tell_of_room(position, position - begin);
     if (!stops(word, first.lap)) return RingStep::wait;
     if (go_beyond(first.ring, position)) continue;
     const Holds held = holds(me);
@@ -303,13 +468,16 @@ bool Ring<Machine>::has_late() const {
 
 template <class Machine>
 RingStep Ring<Machine>::peek(Tag me) const {
-  for (;;) {
+  const std::uint64_t begin = header_->head.load();
+  for (std::uint64_t position = begin;;) {
     if (has_late()) return RingStep::done;
-    const std::uint64_t position = header_->head.load();
     const Place first = place_of(position);
     const std::uint64_t word = first.slot->word.load();
     if (lap_of(word) == first.lap && state_of(word) == kReady) return RingStep::done;
-    if (skip_or_help(position, first, word)) continue;
+    const Passing passing = pass(first, word);
+    if (passing == Passing::over) ++position;
+    if (passing != Passing::no) continue;
+    if (position != begin) tell_of_room(position, position - begin);
     if (!stops(word, first.lap)) return RingStep::wait;
     if (go_beyond(first.ring, position)) continue;
     const Holds held = holds(me);
@@ -351,7 +519,7 @@ std::uint64_t Ring<Machine>::change(const Held& held, State state) const {
 }
 
 template <class Machine>
-void Ring<Machine>::release(const Held& held) const {
+inline void Ring<Machine>::release(const Held& held) const {
   // NOTE: before the commit nothing of the message may change: it may be given to another.
   if (state_of(held.word) == kDone) held.slot->kind = kNoMessage;
   if (state_of(held.word) == kLeased) {
@@ -504,14 +672,15 @@ void Ring<Machine>::recover(Tag me, std::uint32_t epoch, const Dead& dead, const
 
 template <class Machine>
 std::uint64_t Ring<Machine>::size() const {
-  std::uint64_t head = header_->head.load();
+  // Whoever only looks at the memory may ask: nothing is written.
+  std::uint64_t head = first_untaken(header_->head.load());
   for (;;) {
     const bool plain =
         header_->late.load() == header_->late_done.load() && header_->last_tomb.load() <= head;
     if (!plain) break;
-    const std::uint64_t tail = header_->tail.load();
-    const std::uint64_t again = header_->head.load();
-    if (head == again) return tail > head ? tail - head : 0;
+    const std::uint64_t tail = first_unclaimed(std::max(head, header_->tail.load()));
+    const std::uint64_t again = first_untaken(head);
+    if (head == again) return tail - head;
     head = again;
   }
   std::uint64_t count = 0;

@@ -22,7 +22,7 @@ namespace brood::detail {
 ///     auto look();                            before looking at the ring; then
 ///     void sleep(look, word, expected);       until the word or the epoch changes, or the deadline
 ///     void nap(round);                        for a moment, longer from round to round
-///     bool spin(round);                       true: look once more before going to sleep
+///     bool spin();                            true: look once more before going to sleep
 ///     bool passed();                          the deadline
 
 /// Looks for what the dead hold, if anybody was born or died since the last time. True: it did.
@@ -36,26 +36,29 @@ bool heal(const Ring<Machine>& ring, World& world) {
   return true;
 }
 
-/// Repeats `step` until it is done, or closed, or the deadline has passed: then the last is
-/// returned. `event` is what to sleep on.
+/// Repeats `step(thorough)` until it is done, or closed, or the deadline has passed: then the last
+/// is returned. `event` is what to sleep on.
 template <class Machine, class World, class Step>
 RingStep wait_for(const Ring<Machine>& ring, World& world,
                   typename Ring<Machine>::template Atom<std::uint32_t>& event, const Step& step) {
   const auto over = [](RingStep now) { return now == RingStep::done || now == RingStep::closed; };
-  for (unsigned round = 0, naps = 0;; ++round) {
+  for (unsigned naps = 0;;) {
     const auto look = world.look();
     heal(ring, world);
-    RingStep now = step();
+    RingStep now = step(false);
+    if (now == RingStep::wait) {
+      if (world.spin()) continue;
+      now = step(true);
+    }
     if (over(now)) return now;
     if (now == RingStep::grow && world.grow(ring)) continue;
-    if (now == RingStep::wait && world.spin(round)) continue;
     if (world.passed()) return now;
     if (now != RingStep::wait) {
       world.nap(naps++);
       continue;
     }
     const std::uint32_t expected = Ring<Machine>::announce_sleep(event);
-    now = step();
+    now = step(true);
     if (over(now)) return now;
     if (now == RingStep::wait) world.sleep(look, event, expected);
   }
@@ -64,16 +67,18 @@ RingStep wait_for(const Ring<Machine>& ring, World& world,
 /// Ring::claim, as long as there is no room.
 template <class Machine, class World>
 RingStep wait_to_claim(const Ring<Machine>& ring, World& world, std::span<RingSlot<Machine>> out,
-                       std::size_t& got) {
-  return wait_for(ring, world, ring.room(), [&] { return ring.claim(world.self(), out, got); });
+                       std::size_t& got, typename Ring<Machine>::Hint& hint) {
+  return wait_for(ring, world, ring.room(), [&](bool thorough) {
+    return ring.claim(world.self(), out, got, hint, thorough);
+  });
 }
 
 /// Ring::take, as long as there is nothing.
 template <class Machine, class World>
 RingStep wait_to_take(const Ring<Machine>& ring, World& world, std::span<RingSlot<Machine>> out,
-                      std::size_t& got, bool lease) {
+                      std::size_t& got, bool lease, typename Ring<Machine>::Hint& hint) {
   return wait_for(ring, world, ring.items(),
-                  [&] { return ring.take(world.self(), out, got, lease); });
+                  [&](bool) { return ring.take(world.self(), out, got, lease, hint); });
 }
 
 /// One look by somebody who takes nothing: `done` or `closed` if a take would not wait; otherwise

@@ -23,7 +23,7 @@ class SpinHabit {
   /// True when the word is not `expected` any more.
   bool spin_while(const std::atomic<std::uint32_t>& word, std::uint32_t expected) {
     constexpr std::chrono::microseconds kTime{10};
-    if (left_out()) return word.load(std::memory_order_relaxed) != expected;  // only a hint
+    if (!worth_it()) return word.load(std::memory_order_relaxed) != expected;  // only a hint
     return note(detail::spin_while(word, expected, kTime));
   }
 
@@ -31,7 +31,7 @@ class SpinHabit {
   template <class Look, class Duration>
   bool look_for(Look&& look, Duration time) {
     if (look()) return true;
-    if (left_out()) return false;
+    if (!worth_it()) return false;
     const auto end = Deadline::Clock::now() + time;
     do {
       cpu_relax();
@@ -40,15 +40,16 @@ class SpinHabit {
     return note(false);
   }
 
- private:
-  static constexpr std::uint32_t kMostSkipped = 128;
+  // What the two are made of, for those who look in their own way.
 
+  /// Asked once before it begins to look; true: note() follows.
   // relaxed, as all here: they decide about nothing but effort.
-  bool left_out() {
+  bool worth_it() {
     const std::uint32_t skip = skip_.load(std::memory_order_relaxed);
     if (skip > 0) skip_.store(skip - 1, std::memory_order_relaxed);
-    return skip > 0 || !several_processors();
+    return skip == 0 && several_processors();
   }
+  /// What came of it; returns it.
   bool note(bool found) {
     const std::uint32_t in_vain = in_vain_.load(std::memory_order_relaxed);
     const std::uint32_t next = found ? 0 : std::clamp(in_vain * 2, 1U, kMostSkipped);
@@ -56,11 +57,15 @@ class SpinHabit {
     if (!found) skip_.store(next, std::memory_order_relaxed);
     return found;
   }
+
   /// Somebody else can run meanwhile.
   static bool several_processors() {
     static const bool several = affinity_count() > 1;
     return several;
   }
+
+ private:
+  static constexpr std::uint32_t kMostSkipped = 128;
 
   std::atomic<std::uint32_t> skip_{0};
   std::atomic<std::uint32_t> in_vain_{0};
