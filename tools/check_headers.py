@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks the form of files: `#pragma once`, the completeness of the umbrella, lengths, names.
+"""Checks the form of files: `#pragma once`, the completeness of the umbrella, lengths, names, and
+short names that nothing uses.
 Usage: check_headers.py [ROOT]. Prints `file:line: what is wrong`; the exit status is 1 then.
 
 Whether a header compiles by itself is the compiler's to say: the CMake target `verify_headers`.
@@ -31,6 +32,22 @@ def check_length(source, report):
             f"has {len(source.lines)} lines, more than {limit}: split it, or say in the first 10 "
             "lines `// Length: <why one file>`",
         )
+
+
+# Such as std::string, and such as `namespace fs = std::filesystem`.
+SHORT_NAMES = [re.compile(r"\busing\s+[\w:]*::(\w+)\s*;"), re.compile(r"\bnamespace\s+(\w+)\s*=")]
+
+
+def check_short_names(source, report):
+    """Those of a source that nothing uses; others may want those of a header."""
+    if source.is_header:
+        return
+    for pattern in SHORT_NAMES:
+        for line, match in source.matches(pattern):
+            name = match.group(1)
+            others = source.code[: match.start()] + source.code[match.end() :]
+            if not re.search(rf"(?<!::)\b{name}\b", others):
+                report.add(source.name, line, f"nothing uses `{name}`")
 
 
 # Layers that are libraries of their own: who links brood alone does not have them.
@@ -66,6 +83,7 @@ def check(root):
     sources = library_sources(root)
     for source in sources:
         check_length(source, report)
+        check_short_names(source, report)
     others = [
         Source(root, path)
         for folder in FOLDERS

@@ -195,6 +195,13 @@ class HeadersTest(TreeTest):
         self.caught("src/brood/pool/x.hpp", "// #pragma once\n", 1, "needs `#pragma once`")
         self.caught("tests/support/x.hpp", "int x;\n", 1, "needs `#pragma once`")
 
+    def test_catches_short_names_that_nothing_uses(self):
+        name = "src/brood/pool/x.cpp"
+        for text in ["using detail::Tag;\n", "namespace Tag = std::filesystem;\n"]:
+            self.caught(name, text + "detail::Tag tag; // Tag\n", 1, "nothing uses `Tag`")
+            self.assert_sound(check_headers.check, {name: text + "Tag tag;\n"})
+            self.assert_sound(check_headers.check, {"src/brood/pool/x.hpp": "#pragma once\n" + text})
+
     def test_catches_a_public_header_that_the_umbrella_lacks(self):
         text = "// Layer: channel\n#pragma once\n"
         found = self.problems(check_headers.check, {"src/brood/queue.hpp": text})

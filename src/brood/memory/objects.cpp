@@ -21,7 +21,7 @@ constexpr std::size_t kPageSlack = 4096;  // the smallest page that there is
 constexpr Tag kObjectOwner = Tag::from_bits(1);
 static_assert(kObjectOwner.generation() == 0 && !kObjectOwner.none());
 
-enum Storage : std::uint32_t { kInline = 0, kExtent = 1 };
+enum PlaceOfBytes : std::uint32_t { kInline = 0, kExtent = 1 };
 
 constexpr std::size_t kKinds = 64;
 std::array<std::atomic<Objects::AtEnd>, kKinds> end_of_kind{};

@@ -28,7 +28,7 @@ namespace brood::detail {
 
 namespace {
 
-struct Module {
+struct LoadedModule {
   std::string path;
   std::uintptr_t bias = 0;
 };
@@ -45,7 +45,7 @@ std::string program_path() {
 
 struct ModuleSearch {
   std::uintptr_t address;
-  Module found = {};
+  LoadedModule found = {};
   bool is_found = false;
 };
 
@@ -69,7 +69,7 @@ int match_module(dl_phdr_info* info, std::size_t, void* argument) noexcept try {
   return 1;  // no memory, and no exception may pass through the dynamic linker
 }
 
-bool find_module(std::uintptr_t address, Module& out) {
+bool find_module(std::uintptr_t address, LoadedModule& out) {
   ModuleSearch search{.address = address};
   ::dl_iterate_phdr(&match_module, &search);
   if (!search.is_found) return false;
@@ -202,7 +202,7 @@ class DebugFiles {
     if (session_ != nullptr) dw_->dwfl_end(session_);
   }
 
-  void add(const Module& module) {
+  void add(const LoadedModule& module) {
     if (session_ == nullptr) return;
     if (std::find(reported_.begin(), reported_.end(), module.path) != reported_.end()) return;
     reported_.push_back(module.path);
@@ -270,7 +270,7 @@ class DebugFiles {
 
 class DebugFiles {
  public:
-  void add(const Module&) {}
+  void add(const LoadedModule&) {}
   void all_added() {}
   void describe(std::uintptr_t, CodeLocation&) const {}
   static bool was_short() { return false; }
@@ -284,7 +284,7 @@ std::vector<CodeLocation> locate_code(std::span<const std::uintptr_t> addresses)
   std::vector<CodeLocation> frames(addresses.size());
   DebugFiles files;
   for (std::size_t i = 0; i < addresses.size(); ++i) {
-    Module module;
+    LoadedModule module;
     if (!find_module(addresses[i], module)) {
       frames[i].offset = addresses[i];
       continue;

@@ -29,7 +29,7 @@ File open(const std::string& path, const char* mode) {
   return file;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') {
@@ -107,8 +107,8 @@ void Timeline::put(std::string& out, std::uint32_t slot, const TimelineRow::Slic
                  ",\n{{\"ph\":\"X\",\"pid\":{},\"tid\":{},\"ts\":{:.3f},\"dur\":{:.3f},\"name\":{},"
                  "\"args\":{{\"call\":{},\"first\":{},\"items\":{}}}}}",
                  current_pid(), row_of(slot), microseconds(slice.begin - start_),
-                 microseconds(slice.end - slice.begin), quoted(name), JobWord::sequence(slice.job),
-                 first, slice.items);
+                 microseconds(slice.end - slice.begin), in_quotes(name),
+                 JobWord::sequence(slice.job), first, slice.items);
 }
 
 void Timeline::write(const std::string& path) const {
@@ -117,7 +117,7 @@ void Timeline::write(const std::string& path) const {
     fmt::format_to(
         std::back_inserter(out),
         "{}\n{{\"ph\":\"M\",\"pid\":{},\"tid\":{},\"name\":\"{}\",\"args\":{{\"name\":{}}}}}",
-        out.ends_with('[') ? "" : ",", current_pid(), row, what, quoted(name));
+        out.ends_with('[') ? "" : ",", current_pid(), row, what, in_quotes(name));
   };
   meta("process_name", 0, name_);
   for (std::uint32_t slot = 0; slot < slots_; ++slot) {
@@ -152,7 +152,7 @@ void Timeline::write(const std::string& path) const {
     fmt::format_to(
         std::back_inserter(out),
         ",\n{{\"ph\":\"i\",\"s\":\"t\",\"pid\":{},\"tid\":{},\"ts\":{:.3f},\"name\":{}}}",
-        current_pid(), row_of(note.slot), microseconds(note.time - start_), quoted(note.what));
+        current_pid(), row_of(note.slot), microseconds(note.time - start_), in_quotes(note.what));
   }
   out += fmt::format("\n],\"otherData\":{{\"slices\":\"{}\",\"dropped\":\"{}\"}}}}\n",
                      slices.size(), dropped);
