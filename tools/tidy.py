@@ -4,17 +4,17 @@ Usage: tidy.py [-j JOBS] BUILD [REGEX...]
 
 BUILD is a configured build folder of clang; REGEX chooses among the paths of the sources.
 
-clang-tidy walks every header that a source includes, the standard library's too, and that takes ten
+Most checks walk every header that a source includes, the standard library's too, which takes ten
 times as long as the source itself: what is together in a unit shares one walk. A unit is the text of
-its sources, for there are checks, and the static analyzer, that look at the main file only. A
-using-declaration that only the unit's other sources use is what check_headers.py finds.
+its sources, for some checks look at the main file only. A using-declaration that only the unit's
+other sources use is what check_headers.py finds. A unit that is not in order, perhaps since its sources
+do not compile together, is checked source by source, and what that says counts.
 
-Sources whose own names clash go into different units. Those that do not compile together all the same
-are checked one by one, and that is said.
+The static analyzer, which walks no headers, goes through each source alone: what it knows of the
+functions of other sources would change what it says. What most sources include is precompiled for it.
 """
 
 import argparse
-import bisect
 import json
 import os
 import re
@@ -27,7 +27,8 @@ from pathlib import Path
 
 LIBRARY = "/src/brood/"
 LINES_TOGETHER = 2500
-NOT_COMPILED = "[clang-diagnostic-error"
+# Those of .clang-tidy.
+ANALYZER = "clang-analyzer-core.*,clang-analyzer-cplusplus.*,clang-analyzer-unix.*"
 # What is of no use here, with its argument; warnings (-W...) are what compiling says.
 DROPPED = {"-o": 2, "-c": 2, "-include": 2}
 
@@ -93,10 +94,10 @@ def grouped(entries):
     return groups
 
 
-def run_tidy(unit, options):
+def run_tidy(source, options, checks=()):
     """(whether all is well, what clang-tidy says)"""
     result = subprocess.run(
-        ["clang-tidy-16", "-quiet", str(unit), "--", *options],
+        ["clang-tidy-16", "-quiet", *checks, str(source), "--", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -105,11 +106,25 @@ def run_tidy(unit, options):
     return result.returncode == 0, result.stdout
 
 
+def precompiled(options, folder, number):
+    """The options with what most sources include, compiled."""
+    header, made = folder / f"header_{number}.hpp", folder / f"header_{number}.pch"
+    standard = Path(__file__).resolve().parent.parent / "cmake" / "precompiled.hpp"
+    text = f'#pragma once\n#include "{standard}"\n#include <brood/brood.hpp>\n'
+    header.write_text(text, encoding="utf-8")
+    command = ["clang++-16", *options, "-w", "-x", "c++-header", str(header), "-o", str(made)]
+    subprocess.run(command, check=True)
+    return [*options, "-include-pch", str(made)]
+
+
+def analyze(source, options):
+    return run_tidy(source, options, [f"--checks=-*,{ANALYZER}"])
+
+
 def unit_of(sources):
-    """(text of all, number of the first line of each); what is included already is so once."""
-    lines, starts, included = [], [], set()
+    """The text of all; what one includes, the next ones do not."""
+    lines, included = [], set()
     for source in sources:
-        starts.append(len(lines) + 1)
         own = set()
         for line in source.read_text(encoding="utf-8").splitlines():
             include = re.match(r"#include [<\"].*[>\"]", line)
@@ -119,30 +134,18 @@ def unit_of(sources):
                     line = ""
             lines.append(line)
         included |= own
-    return "\n".join(lines) + "\n", starts
-
-
-def in_sources(said, unit, sources, starts):
-    """What clang-tidy says, with the places in the sources instead of those in the unit."""
-
-    def place(match):
-        line = int(match.group(1))
-        which = bisect.bisect(starts, line) - 1
-        return f"{sources[which]}:{line - starts[which] + 1}:"
-
-    return re.sub(re.escape(str(unit)) + r":(\d+):", place, said)
+    return "\n".join(lines) + "\n"
 
 
 def check_group(number, group, folder):
     unit = folder / f"unit_{number}.cpp"
-    text, starts = unit_of(group.sources)
-    unit.write_text(text, encoding="utf-8")
-    well, said = run_tidy(unit, group.options)
-    said = in_sources(said, unit, group.sources, starts)
-    if NOT_COMPILED not in said or len(group.sources) == 1:
-        return well, said
+    unit.write_text(unit_of(group.sources), encoding="utf-8")
+    well, said = run_tidy(unit, group.options, ["--checks=-clang-analyzer-*"])
+    if well:
+        return well, ""
     names = " ".join(source.name for source in group.sources)
-    said = f"one by one, for they do not compile together: {names}\n{said}"
+    first = next((line for line in said.splitlines() if ": error: " in line), "")
+    said = f"one by one: {names}\nfor together they are not in order: {first}\n"
     well = True
     for source in group.sources:
         alone, words = run_tidy(source, group.options)
@@ -171,9 +174,18 @@ def main():
     folder.mkdir(exist_ok=True)
     groups = sorted(grouped(sorted(entries.items())), key=lambda group: -group.lines)
     print(f"{len(entries)} sources in {len(groups)} units", flush=True)
+    variants = {options: number for number, options in enumerate(dict.fromkeys(entries.values()))}
+    for_analyzer = {options: precompiled(options, folder, n) for options, n in variants.items()}
     well = True
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for one_well, said in pool.map(check_group, range(len(groups)), groups, [folder] * len(groups)):
+        results = [
+            pool.submit(check_group, number, group, folder) for number, group in enumerate(groups)
+        ]
+        results += [
+            pool.submit(analyze, source, for_analyzer[options]) for source, options in entries.items()
+        ]
+        for result in results:
+            one_well, said = result.result()
             well = well and one_well
             print(said, end="", flush=True)
     sys.exit(0 if well else 1)
