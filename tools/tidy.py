@@ -176,13 +176,14 @@ def main():
     print(f"{len(entries)} sources in {len(groups)} units", flush=True)
     variants = {options: number for number, options in enumerate(dict.fromkeys(entries.values()))}
     for_analyzer = {options: precompiled(options, folder, n) for options, n in variants.items()}
+    longest_first = sorted(entries.items(), key=lambda entry: -entry[0].stat().st_size)
     well = True
     with ThreadPoolExecutor(arguments.jobs) as pool:
         results = [
             pool.submit(check_group, number, group, folder) for number, group in enumerate(groups)
         ]
         results += [
-            pool.submit(analyze, source, for_analyzer[options]) for source, options in entries.items()
+            pool.submit(analyze, source, for_analyzer[options]) for source, options in longest_first
         ]
         for result in results:
             one_well, said = result.result()
