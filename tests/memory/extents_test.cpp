@@ -229,6 +229,75 @@ TEST(Extents, DiscardGivesPagesBackToTheSystem) {
   EXPECT_TRUE(holds(first, 0)) << "reads as zero, and may be written again";
 }
 
+/// More granules than a huge page has.
+class WideWorld {
+ public:
+  static constexpr std::size_t kCount = 128;
+  static constexpr std::size_t kHuge = kHugePage / kGranule;
+
+  [[nodiscard]] std::size_t index_of(const Extent& extent) const {
+    return static_cast<std::size_t>(extent.data - data_.data()) / kGranule;
+  }
+  [[nodiscard]] std::size_t resident_bytes() const {
+    struct stat status {};
+    EXPECT_EQ(::fstat(file_.get(), &status), 0);
+    return static_cast<std::size_t>(status.st_blocks) * 512;
+  }
+
+ private:
+  std::array<std::atomic<std::uint64_t>, kCount> directory_{};
+  std::atomic<std::uint64_t> high_water_{0};
+  Fd file_ = create_memory_file("extents", (kCount + kHuge) * kGranule);
+  Mapping data_{file_, (kCount + kHuge) * kGranule};
+
+ public:
+  /// Three granules behind where a huge page could begin.
+  Extents extents{data_.data() + 3 * kGranule, directory_.data(), kCount, kGranule, high_water_};
+};
+
+TEST(Extents, WhatHasRoomForHugePagesBeginsWhereOneCan) {
+  WideWorld world;
+  constexpr std::size_t kHuge = WideWorld::kHuge;
+  EXPECT_EQ(world.index_of(world.extents.allocate(1, kMe, 0)), 3U);
+  EXPECT_EQ(world.index_of(world.extents.allocate(kHugePage, kMe, 0)), kHuge);
+  EXPECT_EQ(world.index_of(world.extents.allocate(kHugePage + 1, kMe, 0)), 2 * kHuge);
+  EXPECT_EQ(world.index_of(world.extents.allocate(kHugePage - kGranule, kMe, 0)), 3 * kHuge + 1)
+      << "no room for one";
+  EXPECT_EQ(world.index_of(world.extents.allocate(2 * kGranule, kMe, 0)), 4U) << "first fit";
+}
+
+TEST(Extents, WhereNoHugePageCanBeginThereIsStillRoom) {
+  WideWorld world;
+  constexpr std::size_t kHuge = WideWorld::kHuge;
+  for (std::size_t at = kHuge; at < WideWorld::kCount - kHuge; at += kHuge) {
+    ASSERT_EQ(world.index_of(world.extents.allocate(kHugePage, kOther, 1)), at);
+  }
+  world.extents.allocate((kHuge - 3) * kGranule, kOther, 2);  // in front of the first
+  const Extent first = world.extents.allocate(kGranule, kOther, 3);
+  ASSERT_EQ(world.index_of(first), WideWorld::kCount - kHuge) << "the last place for one";
+  EXPECT_EQ(world.index_of(world.extents.allocate(kHugePage, kMe, 0)),
+            WideWorld::kCount - kHuge + 1);
+}
+
+TEST(Extents, GroupsAndTheDeadGiveAllTheirPagesBack) {
+  for (const bool died : {false, true}) {
+    SCOPED_TRACE(died);
+    WideWorld world;
+    std::vector<Extent> kept;
+    for (int i = 0; i < 3; ++i) {
+      const Extent extent = world.extents.allocate(kHugePage, kDead, 2);
+      ASSERT_TRUE(populate_pages(extent.data, extent.bytes));
+      kept.push_back(world.extents.allocate(kGranule, kOther, 2));
+      fill(kept.back(), 9);
+    }
+    EXPECT_EQ(died ? world.extents.release_all(kDead, kMe) : world.extents.release_group(kDead, 2),
+              3 * kHugePage);
+    EXPECT_EQ(world.resident_bytes(), 3 * kGranule);
+    for (const Extent& extent : kept) EXPECT_TRUE(holds(extent, 9));
+    EXPECT_EQ(world.extents.used_bytes(), 3 * kGranule);
+  }
+}
+
 TEST(Extents, TheMarkIsAboveAllThatWasTaken) {
   World world;
   EXPECT_EQ(world.high_water().load(), 0U);

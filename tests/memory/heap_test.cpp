@@ -69,6 +69,16 @@ const std::vector<std::size_t> kSizes{0,
                                       kMiB,
                                       3 * kMiB + 5};
 
+TEST_F(HeapTest, LargeBlocksBeginWhereAHugePageCan) {
+  Heap heap(segment_, kMe);
+  heap.allocate(64);
+  for (int i = 0; i < 3; ++i) {
+    const Block block = heap.allocate(9 * kMiB);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(block.data) % kHugePage, 0U);
+    EXPECT_TRUE(resident(block));
+  }
+}
+
 TEST_F(HeapTest, BlocksAreAlignedLargeEnoughPresentAndApart) {
   Heap heap(segment_, kMe);
   std::vector<Block> blocks;

@@ -5,8 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <string>
 #include <utility>
@@ -100,6 +105,32 @@ TEST(MemoryFile, IsSharedByMappingsAndProcesses) {
   EXPECT_EQ(there.data()[5001], std::byte{43});
 }
 
+TEST(Mapping, BeginsWhereAHugePageCan) {
+  const Fd file = create_memory_file("test", 5 * kMiB);
+  const Mapping mapping(file, 5 * kMiB);
+  const Mapping other(file, 5 * kMiB);
+  for (const Mapping* each : {&mapping, &other}) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(each->data()) % kHugePage, 0U);
+  }
+  mapping.data()[5 * kMiB - 1] = std::byte{7};
+  EXPECT_EQ(other.data()[5 * kMiB - 1], std::byte{7});
+}
+
+TEST(Mapping, LeavesNothingOfItsPlaceBehind) {
+  const Fd file = create_memory_file("test", 8 * kMiB);
+  const auto mapped = [] {
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    return pages * page_size();
+  };
+  const std::size_t before = mapped();
+  {
+    const Mapping mapping(file, 8 * kMiB);
+    EXPECT_LT(mapped(), before + 9 * kMiB);
+  }
+  EXPECT_LT(mapped(), before + kMiB);
+}
+
 TEST(Mapping, MovesAndUnmapsOnce) {
   const Fd file = create_memory_file("test", kMiB);
   Mapping first(file, kMiB);
@@ -146,6 +177,66 @@ TEST(PopulatePages, TakesPagesAndKeepsContents) {
   EXPECT_LT(resident_bytes(file), 4 * kMiB);
   EXPECT_EQ(mapping.data()[page_size()], std::byte{7});
   EXPECT_EQ(mapping.data()[0], std::byte{0});
+}
+
+/// Bytes that are mapped by huge pages, of the mapping in which `data` is.
+std::size_t huge_bytes(const std::byte* data) {
+  std::ifstream maps("/proc/self/smaps");
+  const auto wanted = reinterpret_cast<unsigned long long>(data);
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long long begin = 0;
+    unsigned long long end = 0;
+    unsigned long long kb = 0;
+    if (std::sscanf(line.c_str(), "%llx-%llx ", &begin, &end) == 2) {
+      inside = begin <= wanted && wanted < end;
+    } else if (inside && std::sscanf(line.c_str(), "ShmemPmdMapped: %llu", &kb) == 1) {
+      return static_cast<std::size_t>(kb) * 1024;
+    }
+  }
+  return 0;
+}
+
+/// Whether this kernel makes huge pages of shared memory now.
+bool there_are_huge_pages() {
+  constexpr int kCollapse = 25;
+  const Fd file = create_memory_file("probe", kHugePage);
+  const Mapping mapping(file, kHugePage);
+  mapping.data()[0] = std::byte{1};
+  return ::madvise(mapping.data(), kHugePage, kCollapse) == 0;
+}
+
+TEST(PopulatePages, TakesHugePagesForAllOthersToo) {
+  if (!there_are_huge_pages()) GTEST_SKIP() << "the kernel makes no huge pages";
+  const Fd file = create_memory_file("test", 16 * kMiB);
+  const Mapping mapping(file, 16 * kMiB);
+  const Mapping other(file, 16 * kMiB);
+  ASSERT_TRUE(populate_pages(mapping.data() + kMiB, 12 * kMiB));
+  EXPECT_EQ(resident_bytes(file), 12 * kMiB) << "what is no whole huge page is small ones";
+  EXPECT_EQ(huge_bytes(mapping.data()), 10 * kMiB);
+  std::memset(mapping.data() + kMiB, 0xab, 12 * kMiB);
+  EXPECT_EQ(std::count(other.data() + kMiB, other.data() + 13 * kMiB, std::byte{0xab}), 12 * kMiB);
+  EXPECT_EQ(huge_bytes(other.data()), 10 * kMiB) << "one fault for each";
+  discard_pages(mapping.data() + kMiB, 12 * kMiB);
+  EXPECT_EQ(resident_bytes(file), 0U);
+}
+
+TEST(PopulatePages, OfWhatHasSomePagesKeepsTheContents) {
+  const Fd file = create_memory_file("test", 8 * kMiB);
+  const Mapping mapping(file, 8 * kMiB);
+  const Mapping other(file, 8 * kMiB);
+  // The first of a huge page, the last, one in the middle, and none.
+  const std::array<std::size_t, 3> with{0, 2 * kHugePage - 1, 2 * kHugePage + kMiB};
+  for (const std::size_t at : with) other.data()[at] = std::byte{7};
+  ASSERT_TRUE(populate_pages(mapping.data(), 8 * kMiB));
+  EXPECT_EQ(resident_bytes(file), 8 * kMiB);
+  EXPECT_EQ(std::count(mapping.data(), mapping.data() + 8 * kMiB, std::byte{0}),
+            8 * kMiB - with.size());
+  for (const std::size_t at : with) {
+    EXPECT_EQ(mapping.data()[at], std::byte{7}) << at;
+    other.data()[at] = std::byte{8};
+    EXPECT_EQ(mapping.data()[at], std::byte{8}) << at;
+  }
 }
 
 TEST(PopulatePages, BeyondTheFileItFailsAndNothingIsSignalled) {

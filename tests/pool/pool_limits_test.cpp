@@ -210,6 +210,21 @@ TEST_P(PoolLimitsTest, TasksHaveTheirOwnLimitsOfMemory) {
   EXPECT_EQ(pool.counts().started, 1U);
 }
 
+int takes(int mebibytes) {
+  const std::vector<char> memory(static_cast<std::size_t>(mebibytes) * kMiB, 'x');
+  return memory[kMiB] == 'x' ? mebibytes : -1;
+}
+
+// What an earlier item has freed is neither a gift to the next nor its burden.
+TEST_P(PoolLimitsTest, ALimitOfMemoryCountsNothingThatWasFreed) {
+  if (kAddressSanitizer) GTEST_SKIP() << "AddressSanitizer has a memory management of its own";
+  Pool pool({.workers = 1});
+  const auto limited = pool.with({.memory = 100 * kMiB});
+  EXPECT_EQ(pool.apply(takes, 60), 60);
+  EXPECT_TRUE(is_a<MemoryLimitExceeded>(thrown_by([&] { limited.apply(takes, 110); })));
+  EXPECT_EQ(limited.map(takes, std::vector{60, 80, 60, 30, 90}), (std::vector{60, 80, 60, 30, 90}));
+}
+
 // Its own std::bad_alloc, and one who does not look at what malloc says.
 TEST_P(PoolLimitsTest, CodeThatDoesNotCheckItsMemoryCrashesAlone) {
   if (kAddressSanitizer) GTEST_SKIP() << "AddressSanitizer has a memory management of its own";

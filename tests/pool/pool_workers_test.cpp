@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <set>
 #include <string>
 #include <thread>
@@ -34,6 +35,46 @@ class PoolWorkersTest : public PoolTest {};
 BROOD_UNDER_EVERY_START_METHOD(PoolWorkersTest);
 
 int my_pid(int) { return ::getpid(); }
+
+/// Pages that the process had to be given for 50 MB of its own.
+long faults_of_a_large_value(int) {
+  rusage before{};
+  rusage after{};
+  ::getrusage(RUSAGE_SELF, &before);
+  const std::vector<char> value(50'000'000, 'x');
+  ::getrusage(RUSAGE_SELF, &after);
+  return value[4096] == 'x' ? after.ru_minflt - before.ru_minflt : -1;
+}
+
+/// Resident memory that is the process's own, in bytes.
+std::size_t private_bytes(int pid) {
+  std::size_t pages = 0;
+  std::size_t resident = 0;
+  std::size_t shared = 0;
+  std::ifstream("/proc/" + std::to_string(pid) + "/statm") >> pages >> resident >> shared;
+  return (resident - shared) * static_cast<std::size_t>(::getpagesize());
+}
+
+TEST_P(PoolWorkersTest, AnItemUsesTheMemoryAgainThatTheOneBeforeFreed) {
+  if (kAddressSanitizer || kThreadSanitizer) GTEST_SKIP() << "they have allocators of their own";
+  Pool pool({.workers = 1});
+  const std::vector<long> faults =
+      pool.with({.chunk = 5}).map(faults_of_a_large_value, first_integers(5));
+  for (std::size_t i = 1; i < faults.size(); ++i) EXPECT_LT(faults[i], 1000) << i;
+}
+
+TEST_P(PoolWorkersTest, AnIdleWorkerKeepsNothingOfWhatItsItemsFreed) {
+  if (kAddressSanitizer || kThreadSanitizer) GTEST_SKIP() << "they have allocators of their own";
+  Pool pool({.workers = 2});
+  constexpr std::size_t kMiB = std::size_t{1} << 20U;
+  for (int round = 0; round < 2; ++round) {
+    pool.map(faults_of_a_large_value, first_integers(4));
+    for (const int pid : pool.worker_pids()) {
+      EXPECT_TRUE(eventually([&] { return private_bytes(pid) < 32 * kMiB; }))
+          << private_bytes(pid) << " bytes";
+    }
+  }
+}
 
 /// How many items each process computed.
 std::vector<long> items_by_process(const std::vector<int>& pids) {

@@ -15,8 +15,9 @@ Extent Extents::allocate(std::size_t bytes, Tag owner, std::uint32_t group) {
   // Two searches can spoil each other's run; that both fail again and again is not to be expected.
   constexpr int kAttempts = 4;
   for (int i = 0; i < kAttempts && wanted <= granules_; ++i) {
+    const RunStart start = i == 0 ? huge_page_start(data_, granule_bytes_, wanted) : RunStart{};
     const std::size_t first =
-        take_run(directory_, granules_, *high_water_, wanted, granule_word(owner, group), 0);
+        take_run(directory_, granules_, *high_water_, wanted, granule_word(owner, group), 0, start);
     if (first != kNoRun) return {data_ + first * granule_bytes_, wanted * granule_bytes_};
   }
   refuse(bytes);
@@ -49,29 +50,34 @@ std::size_t Extents::taken_below() const noexcept {
 // pages are discarded, then it is freed. Who discarded pages of what is still the dead's could be
 // overtaken: by another who frees it, and by a third who takes it and writes to it.
 std::size_t Extents::release_all(Tag dead, Tag by) noexcept {
-  std::size_t freed = 0;
-  for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
+  const auto claim = [&](std::size_t i) {
     std::uint64_t word = directory_[i].load(std::memory_order_relaxed);
-    if (Tag::from_bits(word) != dead || group_of(word) >= kHeapGroups) continue;
-    // acquire, release: as in take_run() and release().
-    if (!directory_[i].compare_exchange_strong(word, granule_word(by, kRecovering),
-                                               std::memory_order_acquire)) {
-      continue;
-    }
-    discard_pages(data_ + i * granule_bytes_, granule_bytes_);
-    directory_[i].store(0, std::memory_order_release);
-    freed += granule_bytes_;
-  }
-  return freed;
+    if (Tag::from_bits(word) != dead || group_of(word) >= kHeapGroups) return false;
+    // acquire: as in take_run().
+    return directory_[i].compare_exchange_strong(word, granule_word(by, kRecovering),
+                                                 std::memory_order_acquire);
+  };
+  return free_those(claim);
 }
 
 std::size_t Extents::release_group(Tag owner, std::uint32_t group) noexcept {
+  return free_those([&](std::size_t i) {
+    return directory_[i].load(std::memory_order_relaxed) == granule_word(owner, group);
+  });
+}
+
+// Row by row: a huge page of which only a part is discarded is first made small ones.
+template <class Claim>
+std::size_t Extents::free_those(Claim claim) noexcept {
   std::size_t freed = 0;
   for (std::size_t i = 0, end = taken_below(); i < end; ++i) {
-    if (directory_[i].load(std::memory_order_relaxed) != granule_word(owner, group)) continue;
-    discard_pages(data_ + i * granule_bytes_, granule_bytes_);
-    directory_[i].store(0, std::memory_order_release);  // pairs with the acquire in take_run()
-    freed += granule_bytes_;
+    const std::size_t first = i;
+    while (i < end && claim(i)) ++i;
+    if (i == first) continue;
+    discard_pages(data_ + first * granule_bytes_, (i - first) * granule_bytes_);
+    // release: pairs with the acquire in take_run().
+    for (std::size_t k = first; k < i; ++k) directory_[k].store(0, std::memory_order_release);
+    freed += (i - first) * granule_bytes_;
   }
   return freed;
 }

@@ -41,7 +41,8 @@ class Extents {
   [[nodiscard]] std::size_t total_bytes() const { return granules_ * granule_bytes_; }
 
   /// At least `bytes` in one piece, held by `owner` in its `group` (owner's own numbering below
-  /// kRecovering, to release several at once). Pages come on first touch or by populate_pages.
+  /// kRecovering, to release several at once). Pages come on first touch or by populate_pages; what
+  /// has room for huge pages begins where one can, as long as there is such a place.
   /// Contents: whatever was there. Throws SharedMemoryFull.
   Extent allocate(std::size_t bytes, Tag owner, std::uint32_t group);
 
@@ -67,6 +68,9 @@ class Extents {
   static constexpr std::uint32_t kRecovering = kHeapGroups - 1;
 
   [[nodiscard]] std::size_t taken_below() const noexcept;
+  /// Those that claim(index) makes or finds the caller's own. Returns bytes.
+  template <class Claim>
+  std::size_t free_those(Claim claim) noexcept;
 
   std::byte* data_;
   std::atomic<std::uint64_t>* directory_;

@@ -139,10 +139,15 @@ class HeapBoard {
 
   // Large blocks: a run of granules; the word of its first unit says whose it is.
 
-  /// Takes a run; kNoRun when there is none. The caller populates it, then calls own().
-  std::size_t take_large(std::size_t granules, Tag me) noexcept {
+  /// Takes a run; kNoRun when there is none. The caller populates it, then calls own(). `huge`:
+  /// one that begins where a huge page can, if it has room for one.
+  std::size_t take_large(std::size_t granules, Tag me, bool huge = false) noexcept {
+    RunStart start;
+    if (huge && t_.data != nullptr) {
+      start = huge_page_start(t_.data, t_.units * kUnit, granules);
+    }
     return take_run(t_.directory, t_.granules, *t_.high_water, granules, granule_word(me, kLarge),
-                    std::uint64_t{1} << 32U);
+                    std::uint64_t{1} << 32U, start);
   }
   [[nodiscard]] std::size_t run_length(std::size_t first) const noexcept {
     // relaxed: the caller holds the run, or only counts.

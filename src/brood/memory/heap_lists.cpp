@@ -192,7 +192,8 @@ Block Heap::Lists::take_large(std::size_t bytes) {
     return {large.data, std::max(wanted, large.populated)};
   }
   const std::size_t granules = (wanted + granule_bytes_ - 1) / granule_bytes_;
-  std::size_t first = board_.take_large(granules, owner_);
+  std::size_t first = board_.take_large(granules, owner_, true);
+  if (first == kNoRun) first = board_.take_large(granules, owner_);
   // Two searches can spoil each other's run; that both fail again and again is not to be expected.
   constexpr int kAttempts = 4;
   for (int i = 0; i < kAttempts && first == kNoRun; ++i) {

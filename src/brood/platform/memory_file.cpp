@@ -18,9 +18,16 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // Linux 6.1
+#endif
 
 namespace brood::detail {
 namespace {
+
+constexpr std::size_t round_up(std::uintptr_t value, std::size_t to) {
+  return (value + to - 1) / to * to;
+}
 
 std::size_t limit_of(decltype(RLIMIT_AS) resource) noexcept {
   rlimit limit{};
@@ -28,6 +35,53 @@ std::size_t limit_of(decltype(RLIMIT_AS) resource) noexcept {
     return std::numeric_limits<std::size_t>::max();
   }
   return limit.rlim_cur;
+}
+
+/// Address space for `bytes`, with nothing in it, that begins where a huge page can: else the pages
+/// of a file at its beginning are mapped one by one. Null where it is short or there is none.
+std::byte* reserve_at_huge_page(std::size_t bytes) noexcept {
+  if (bytes < kHugePage || bytes > SIZE_MAX - kHugePage) return nullptr;
+  const std::size_t page = page_size();
+  const std::size_t size = round_up(bytes, page);
+  void* const all = ::mmap(nullptr, size + kHugePage, PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (all == MAP_FAILED) return nullptr;
+  const auto begin = reinterpret_cast<std::uintptr_t>(all);
+  const std::size_t before = round_up(begin, kHugePage) - begin;
+  auto* const place = static_cast<std::byte*>(all) + before;
+  if (before != 0) ::munmap(all, before);
+  if (before != kHugePage) ::munmap(place + size, kHugePage - before);
+  return place;
+}
+
+bool populate_small_pages(std::byte* data, std::size_t bytes) noexcept {
+  if (bytes == 0) return true;
+  while (::madvise(data, bytes, MADV_POPULATE_WRITE) != 0) {
+    switch (errno) {
+      case EINTR:
+        continue;
+      case EINVAL:  // an older kernel: pages come when they are touched
+        return true;
+      case EFAULT:  // would have been SIGBUS
+        errno = ENOMEM;
+        return false;
+      default:
+        return false;
+    }
+  }
+  return true;
+}
+
+bool has_page(std::byte* at) noexcept {
+  unsigned char resident = 1;
+  return ::mincore(at, 1, &resident) != 0 || (resident & 1U) != 0;
+}
+
+/// Takes a huge page for what begins at `at` and has no pages: shared memory gets one only by being
+/// asked for it after it has a small one, unless the administrator says that all of it does. False
+/// when it cannot be; then some small pages may be there.
+bool populate_huge_page(std::byte* at) noexcept {
+  return populate_small_pages(at, page_size()) && ::madvise(at, kHugePage, MADV_COLLAPSE) == 0;
 }
 
 }  // namespace
@@ -58,8 +112,15 @@ std::size_t file_size(const Fd& file) {
 }
 
 Mapping Mapping::try_map(const Fd& file, std::size_t bytes) {
-  void* data =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.get(), 0);
+  constexpr int kProtection = PROT_READ | PROT_WRITE;
+  constexpr int kFlags = MAP_SHARED | MAP_NORESERVE;
+  void* data = MAP_FAILED;
+  std::byte* const place = reserve_at_huge_page(bytes);
+  if (place != nullptr) {
+    data = ::mmap(place, bytes, kProtection, kFlags | MAP_FIXED, file.get(), 0);
+    if (data == MAP_FAILED) ::munmap(place, bytes);
+  }
+  if (data == MAP_FAILED) data = ::mmap(nullptr, bytes, kProtection, kFlags, file.get(), 0);
   Mapping mapping;
   if (data == MAP_FAILED) {
     if (errno == ENOMEM) return mapping;
@@ -101,31 +162,31 @@ Mapping::~Mapping() {
 }
 
 bool populate_pages(std::byte* data, std::size_t bytes) noexcept {
-  while (::madvise(data, bytes, MADV_POPULATE_WRITE) != 0) {
-    switch (errno) {
-      case EINTR:
-        continue;
-      case EINVAL:  // an older kernel: pages come when they are touched
-        return true;
-      case EFAULT:  // would have been SIGBUS
-        errno = ENOMEM;
-        return false;
-      default:
-        return false;
-    }
+  const int before = errno;
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  std::byte* done = data;
+  // What has pages keeps them: to make a huge one of them costs as much as to copy them.
+  for (std::byte* at = data + (round_up(begin, kHugePage) - begin);
+       at < data + bytes && static_cast<std::size_t>(data + bytes - at) >= kHugePage;
+       at += kHugePage) {
+    if (has_page(at) || has_page(at + kHugePage - page_size())) continue;
+    // Not here, or not now: nor elsewhere, most likely.
+    if (!populate_huge_page(at)) break;
+    if (!populate_small_pages(done, static_cast<std::size_t>(at - done))) return false;
+    done = at + kHugePage;
   }
-  return true;
+  errno = before;
+  return populate_small_pages(done, static_cast<std::size_t>(data + bytes - done));
 }
 
 void want_huge_pages(void* data, std::size_t bytes) noexcept {
   // Below this an allocator mostly hands out memory that has its pages; the advice would only cut
   // its mappings into pieces.
   constexpr std::size_t kLeast = std::size_t{8} << 20U;
-  constexpr std::size_t kHuge = std::size_t{2} << 20U;
   if (bytes < kLeast) return;
   const auto begin = reinterpret_cast<std::uintptr_t>(data);
-  const std::uintptr_t first = (begin + kHuge - 1) / kHuge * kHuge;
-  const std::uintptr_t end = (begin + bytes) / kHuge * kHuge;
+  const std::uintptr_t first = round_up(begin, kHugePage);
+  const std::uintptr_t end = (begin + bytes) / kHugePage * kHugePage;
   const int before = errno;
   ::madvise(static_cast<std::byte*>(data) + (first - begin), end - first, MADV_HUGEPAGE);
   errno = before;

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include <brood/channel/exception_data.hpp>
+#include <brood/platform/freed_memory.hpp>
 #include <brood/platform/memory_use.hpp>
 
 namespace brood::detail {
@@ -15,11 +17,15 @@ class MemoryLimit {
   void begin(std::uint64_t bytes) {
     bytes_ = bytes;
     limit_.reset();
+    // What is kept is asked for already: it would be beside the limit for who uses it again, and
+    // within it, useless, for who does not.
+    kept_freed_ = stop_keeping_freed_memory() || kept_freed_;
     limit_.emplace(data_memory() + bytes);
   }
   void end() {
     bytes_ = 0;
     limit_.reset();
+    if (std::exchange(kept_freed_, false)) keep_freed_memory();
   }
 
   /// An item failed: there is memory again to say why, and `error` says so if it was for lack of
@@ -31,6 +37,7 @@ class MemoryLimit {
 
  private:
   std::uint64_t bytes_ = 0;  // 0: no limit
+  bool kept_freed_ = false;  // before
   std::optional<DataLimit> limit_;
 };
 

@@ -53,7 +53,7 @@ void ResultArea::open_page(std::size_t bytes) {
   }
   Page page{.extent = segment_->extents().allocate(needed, owner_, group_)};
   try {
-    populate(page, sizeof(ResultPage));
+    populate(page, needed);  // at once, and so in huge pages
     pages_.push_back(page);
   } catch (...) {
     segment_->extents().release(page.extent, owner_, group_, true);

@@ -20,6 +20,7 @@
 #include <brood/platform/copy_guard.hpp>
 #include <brood/platform/cpu.hpp>
 #include <brood/platform/enter_sandbox.hpp>
+#include <brood/platform/freed_memory.hpp>
 #include <brood/platform/memory_use.hpp>
 #include <brood/platform/process_tree.hpp>
 #include <brood/platform/program.hpp>
@@ -35,6 +36,9 @@ namespace {
 /// being woken take, so that a caller who submits one task after the other does not pay for both
 /// each time.
 constexpr auto kSpin = std::chrono::microseconds(10);
+/// How long an idle worker keeps the private memory that its items have freed: longer than an owner
+/// takes from one map to the next.
+constexpr auto kKeepFreed = std::chrono::milliseconds(100);
 
 /// A worker computes items of a job: those of a map have numbers, and a seed.
 class RunScope {
@@ -126,6 +130,8 @@ class Worker {
   TimelineRow* timeline_ = nullptr;
   std::chrono::nanoseconds idle_timeout_;
   Deadline idle_until_ = Deadline::never();
+  bool has_worked_ = false;  // since it gave back what is freed
+  Deadline keeps_freed_until_ = Deadline::never();
   struct Known {
     FunctionId id{};
     void* address = nullptr;
@@ -196,12 +202,16 @@ bool Worker::work() {
     }
     if (look_for_work()) {
       idle_until_ = Deadline::never();
+      has_worked_ = true;
+      keeps_freed_until_ = Deadline::never();
       continue;
     }
     if (stop == PoolControl::kWhenDone) return true;
     if (idle_timeout_.count() > 0 && idle_until_.is_never()) {
       idle_until_ = Deadline::after(idle_timeout_);
     }
+    if (has_worked_ && may_keep_freed_memory()) keeps_freed_until_ = Deadline::after(kKeepFreed);
+    has_worked_ = false;
     if (!idle(seen)) {
       cell().status.store(WorkerCell::kIdle);
       return true;
@@ -380,6 +390,10 @@ ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
 bool Worker::idle(std::uint32_t seen) {
   if (spins_ && spin_while(control_.work, seen, kSpin)) return true;
   results_.trim();
+  if (keeps_freed_until_.passed()) {
+    give_back_freed_memory();
+    keeps_freed_until_ = Deadline::never();
+  }
   const Family::Glance glance = family_.look();
   const std::uint32_t event = cell().event.load(std::memory_order_seq_cst);
   std::atomic<std::uint64_t>& sleepers = control_.sleepers[slot_ / 64];
@@ -395,7 +409,7 @@ bool Worker::idle(std::uint32_t seen) {
                                          family_.registry().life(owner_).watch()};
     meter_.row().begin_idling();
     // It ends for many reasons (a process was born, another one died), of which none is work.
-    if (!orphaned()) family_.sleep(glance, words, idle_until_);
+    if (!orphaned()) family_.sleep(glance, words, idle_until_.sooner(keeps_freed_until_));
     meter_.row().end_idling();
   }
   sleepers.fetch_and(~bit, std::memory_order_seq_cst);
@@ -436,6 +450,8 @@ void run_worker(ByteSource& source, void (*decoded)()) {
       family.segment().at(0), family.segment().size(),
       "brood: a copy of a worker, made by fork() in a task, came back from the task "
       "or touched shared memory: it must end by _exit() or exec()\n");
+  // Where somebody counts what the worker has, that is its own choice.
+  if (start.max_growth == 0 && !start.sandbox) keep_freed_memory();
   Worker worker(family, start);
   WorkerStates states;
   const WorkerStates::Use use(states);
