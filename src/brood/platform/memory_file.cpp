@@ -77,11 +77,20 @@ bool has_page(std::byte* at) noexcept {
   return ::mincore(at, 1, &resident) != 0 || (resident & 1U) != 0;
 }
 
-/// Takes a huge page for what begins at `at` and has no pages: shared memory gets one only by being
+/// Whether there may be a page where a huge one would be.
+bool may_have_pages(std::byte* at) noexcept {
+  return has_page(at) || has_page(at + kHugePage - page_size());
+}
+
+/// Takes huge pages for [begin, end), where there are none. Shared memory gets one only by being
 /// asked for it after it has a small one, unless the administrator says that all of it does. False
-/// when it cannot be; then some small pages may be there.
-bool populate_huge_page(std::byte* at) noexcept {
-  return populate_small_pages(at, page_size()) && ::madvise(at, kHugePage, MADV_COLLAPSE) == 0;
+/// when they cannot all be.
+bool populate_huge_pages(std::byte* begin, const std::byte* end) noexcept {
+  for (std::byte* at = begin; at != end; at += kHugePage) {
+    if (!populate_small_pages(at, page_size())) return false;
+  }
+  // In one call, as each waits for all processors.
+  return ::madvise(begin, static_cast<std::size_t>(end - begin), MADV_COLLAPSE) == 0;
 }
 
 }  // namespace
@@ -163,20 +172,22 @@ Mapping::~Mapping() {
 
 bool populate_pages(std::byte* data, std::size_t bytes) noexcept {
   const int before = errno;
-  const auto begin = reinterpret_cast<std::uintptr_t>(data);
-  std::byte* done = data;
-  // What has pages keeps them: to make a huge one of them costs as much as to copy them.
-  for (std::byte* at = data + (round_up(begin, kHugePage) - begin);
-       at < data + bytes && static_cast<std::size_t>(data + bytes - at) >= kHugePage;
-       at += kHugePage) {
-    if (has_page(at) || has_page(at + kHugePage - page_size())) continue;
-    // Not here, or not now: nor elsewhere, most likely.
-    if (!populate_huge_page(at)) break;
-    if (!populate_small_pages(done, static_cast<std::size_t>(at - done))) return false;
-    done = at + kHugePage;
+  const auto address = reinterpret_cast<std::uintptr_t>(data);
+  const std::size_t skipped = round_up(address, kHugePage) - address;
+  if (skipped < bytes) {
+    std::byte* at = data + skipped;
+    std::byte* const end = at + (bytes - skipped) / kHugePage * kHugePage;
+    while (at != end) {
+      // What has pages keeps them: to make a huge one of them costs as much as to copy them.
+      std::byte* const begin = at;
+      while (at != end && !may_have_pages(at)) at += kHugePage;
+      // Not here, or not now: nor elsewhere, most likely.
+      if (at != begin && !populate_huge_pages(begin, at)) break;
+      if (at != end) at += kHugePage;
+    }
   }
   errno = before;
-  return populate_small_pages(done, static_cast<std::size_t>(data + bytes - done));
+  return populate_small_pages(data, bytes);
 }
 
 void want_huge_pages(void* data, std::size_t bytes) noexcept {
@@ -186,9 +197,19 @@ void want_huge_pages(void* data, std::size_t bytes) noexcept {
   if (bytes < kLeast) return;
   const auto begin = reinterpret_cast<std::uintptr_t>(data);
   const std::uintptr_t first = round_up(begin, kHugePage);
-  const std::uintptr_t end = (begin + bytes) / kHugePage * kHugePage;
+  const std::uintptr_t last = (begin + bytes) / kHugePage * kHugePage;
   const int before = errno;
-  ::madvise(static_cast<std::byte*>(data) + (first - begin), end - first, MADV_HUGEPAGE);
+  auto* const inside = static_cast<std::byte*>(data) + (first - begin);
+  if (!has_page(inside)) {
+    ::madvise(inside, last - first, MADV_HUGEPAGE);
+    // What is in front and behind are small ones, up to 1023 of them. Without memory for them the
+    // caller will learn of it.
+    const std::uintptr_t page = page_size();
+    const std::size_t in_front = first - round_up(begin, page);
+    const std::size_t behind = (begin + bytes) / page * page - last;
+    static_cast<void>(populate_small_pages(inside - in_front, in_front));
+    static_cast<void>(populate_small_pages(inside + (last - first), behind));
+  }
   errno = before;
 }
 
