@@ -85,9 +85,13 @@ bool may_have_pages(std::byte* at) noexcept {
 /// Takes huge pages for [begin, end), where there are none. Shared memory gets one only by being
 /// asked for it after it has a small one, unless the administrator says that all of it does. False
 /// when they cannot all be.
+// NOTE: without the last of its pages a huge one would reach beyond the end of a file.
 bool populate_huge_pages(std::byte* begin, const std::byte* end) noexcept {
   for (std::byte* at = begin; at != end; at += kHugePage) {
-    if (!populate_small_pages(at, page_size())) return false;
+    if (!populate_small_pages(at, page_size()) ||
+        !populate_small_pages(at + kHugePage - page_size(), page_size())) {
+      return false;
+    }
   }
   // In one call, as each waits for all processors.
   return ::madvise(begin, static_cast<std::size_t>(end - begin), MADV_COLLAPSE) == 0;
