@@ -54,8 +54,8 @@ class Mapping {
 [[nodiscard]] bool populate_pages(std::byte* data, std::size_t bytes) noexcept;
 
 /// Asks that fresh private memory in [data, data + bytes), which is about to be filled, comes in
-/// huge pages: filling 64 MiB of it takes a third of the time then. A wish: nothing happens where it
-/// cannot be, where it is short, or where there are pages already.
+/// huge pages: filling 64 MiB of it takes a third of the time then. A wish: nothing happens where
+/// it cannot be, where it is short, or where there are pages already.
 void want_huge_pages(void* data, std::size_t bytes) noexcept;
 
 /// Gives pages back to the system, from all processes; they read as zero afterwards.
