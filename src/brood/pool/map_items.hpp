@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -30,7 +31,7 @@ class ArrayReader {
   ArrayReader(Segment& segment, const Column& column, std::uint32_t items)
       : array_(reinterpret_cast<const T*>(
             segment.checked(column.at, std::uint64_t{items} * sizeof(T)))) {}
-  T operator[](std::uint32_t item) const { return array_[item]; }
+  T operator[](std::size_t item) const { return array_[item]; }
 
  private:
   const T* array_;
@@ -43,7 +44,7 @@ class CountReader {
   CountReader(Segment& segment, const Column& column, std::uint32_t /*items*/) {
     std::memcpy(&first_, segment.checked(column.at, sizeof(T)), sizeof(T));
   }
-  T operator[](std::uint32_t item) const { return static_cast<T>(first_ + static_cast<T>(item)); }
+  T operator[](std::size_t item) const { return static_cast<T>(first_ + static_cast<T>(item)); }
 
  private:
   T first_{};
@@ -57,7 +58,7 @@ class DecodingReader {
       : segment_(&segment),
         encoded_(reinterpret_cast<const Encoded*>(
             segment.checked(column.at, std::uint64_t{items} * sizeof(Encoded)))) {}
-  T operator[](std::uint32_t item) const {
+  T operator[](std::size_t item) const {
     const Encoded place = encoded_[item];
     ByteSource source({segment_->checked(place.at, place.bytes), place.bytes});
     return decode<T>(source);
@@ -79,7 +80,7 @@ class ColumnReader {
       array_.emplace(segment, column, items);
     }
   }
-  T operator[](std::uint32_t item) const { return count_ ? (*count_)[item] : (*array_)[item]; }
+  T operator[](std::size_t item) const { return count_ ? (*count_)[item] : (*array_)[item]; }
 
  private:
   std::optional<ArrayReader<T>> array_;
@@ -130,7 +131,7 @@ class OutputWriter {
   }
 
   template <class Compute>
-  void put(std::uint32_t item, Compute&& compute) const {
+  void put(std::size_t item, Compute&& compute) const {
     if constexpr (std::is_void_v<R>) {
       compute();
     } else if constexpr (is_bytewise<R>) {
@@ -150,22 +151,21 @@ class OutputWriter {
 
 /// Runs `items`, which are a chunk or the rest of one. All but the callable are copies, so that the
 /// compiler can keep them in registers: the marks of the items are fences to it.
-template <class F, class R, bool Spread, class Readers>
-void run_items(F& function, Readers readers, OutputWriter<R> output, ItemMarks<> marks,
-               Range items) {
+template <class F, class R, bool Spread, class... Readers>
+[[gnu::noinline]] void run_items(F& function, OutputWriter<R> output, ItemMarks<> marks,
+                                 Range items, Readers... readers) {
+  // NOTE: an index of 32 bits would be widened for every item, and a tuple of readers would stay in
+  // memory: at a nanosecond per item each instruction is felt.
+  const std::size_t end = items.end;
 #pragma GCC unroll 4
-  for (std::uint32_t item = items.begin; item != items.end; ++item) {
-    marks.begin(item);
+  for (std::size_t item = items.begin; item != end; ++item) {
+    marks.begin(static_cast<std::uint32_t>(item));
     output.put(item, [&]() -> R {
-      return std::apply(
-          [&](const auto&... reader) -> R {
-            if constexpr (Spread) {
-              return (std::apply(function, reader[item]), ...);
-            } else {
-              return std::invoke(function, reader[item]...);
-            }
-          },
-          readers);
+      if constexpr (Spread) {
+        return (std::apply(function, readers[item]), ...);
+      } else {
+        return std::invoke(function, readers[item]...);
+      }
     });
   }
 }
@@ -183,7 +183,6 @@ void run_map(JobRun& run) {
   const ItemMarks<> marks = run.board.marks(run.slot);
 
   with_readers<Ts...>(run.segment, columns, run.board.items(), [&](const auto& readers) {
-    using Readers = std::remove_cvref_t<decltype(readers)>;
     ErrorRecord error;
     const bool asks = run.job.asks_owner != 0;
     for (Range chunk = run.take(); chunk;) {
@@ -197,7 +196,13 @@ void run_map(JobRun& run) {
       bool ask = false;
       // One handler around many items: an exception ends the loop, which then goes on behind.
       while (!run_catching(
-          [&] { run_items<F, R, Spread, Readers>(function, readers, output, marks, left); },
+          [&] {
+            std::apply(
+                [&](const auto&... reader) {
+                  run_items<F, R, Spread>(function, output, marks, left, reader...);
+                },
+                readers);
+          },
           error)) {
         const std::uint32_t failed = std::clamp(marks.begun(), left.begin, left.end - 1);
         marks.finish({left.begin, failed}, ItemState::kValue);
