@@ -59,6 +59,7 @@ struct alignas(64) JobHeader {
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> event;
   std::atomic<std::uint32_t> cancelled;  // the owner wants no more of it
+  std::atomic<std::uint32_t> feeding;    // the owner is at work on it too, see PoolCore::feed
   /// item + 1: when that task has ended the owner is called, as results that nobody wants are all
   /// that is left. 0: none.
   std::atomic<std::uint32_t> sweep_at;

@@ -40,6 +40,15 @@ inline void keep_all(PoolJob& job, ByteSink& sink) {
   for (Handle& handle : sink.take_kept()) job.kept.push_back(std::move(handle));
 }
 
+/// An argument whose values lie side by side already, as they are sent: nothing of the caller's
+/// runs when they are copied, so workers may begin meanwhile. Or there is nothing to copy.
+template <class T, class Range>
+inline constexpr bool is_fed = is_count_of<std::remove_cvref_t<Range>, T> ||
+                               (is_bytewise<T> && std::ranges::contiguous_range<Range> &&
+                                std::is_same_v<std::ranges::range_value_t<Range>, T>);
+/// From so many bytes on: copying less is over before a worker has woken up.
+inline constexpr std::size_t kWorthFeeding = 256 << 10;
+
 /// Writes one argument of all items into shared memory.
 template <class T, std::ranges::input_range Range>
 void write_column(PoolCore& core, PoolJob& job, Column& column, Range& range, std::size_t items) {
@@ -134,6 +143,17 @@ class MapCall {
     header.columns = sizeof...(Ts);
     header.columns_at = core_->segment().offset_of(columns.data);
     auto* column = reinterpret_cast<Column*>(columns.data);
+    if constexpr ((is_fed<Ts, Ranges> && ...)) {
+      constexpr std::size_t kBytes =
+          (0 + ... + (is_count_of<std::remove_cvref_t<Ranges>, Ts> ? 0 : sizeof(Ts)));
+      if (kBytes > 0 && items >= kWorthFeeding / kBytes) {
+        const std::tuple copies{place_column<Ts>(*column++, ranges, items)...};
+        core_->feed(*job_, kBytes, [&](Range part) {
+          std::apply([&](const auto&... copy) { (copy(part), ...); }, copies);
+        });
+        return;
+      }
+    }
     (write_column<Ts>(*core_, *job_, *column++, ranges, items), ...);
     core_->publish(*job_);
   }
@@ -171,6 +191,24 @@ class MapCall {
   }
 
  private:
+  /// Makes room for an argument of all items; what it returns copies that of some.
+  template <class T, class Values>
+  auto place_column(Column& column, Values& values, std::size_t items) {
+    if constexpr (is_count_of<std::remove_cvref_t<Values>, T>) {
+      write_column<T>(*core_, *job_, column, values, items);
+      return [](Range) {};
+    } else {
+      const Block block = core_->heap().allocate(items * sizeof(T));
+      job_->blocks.push_back(block);
+      column = {
+          .kind = Column::kArray, .reserved = 0, .at = core_->segment().offset_of(block.data)};
+      return [from = std::ranges::data(values), to = block.data](Range part) {
+        std::memcpy(to + std::size_t{part.begin} * sizeof(T), from + part.begin,
+                    std::size_t{part.size()} * sizeof(T));
+      };
+    }
+  }
+
   static constexpr std::size_t output_bytes() {
     if constexpr (std::is_void_v<R>) {
       return 0;

@@ -96,6 +96,10 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
                                     std::shared_ptr<const CallLimits> limits = nullptr);
   /// Lets the workers have it. Throws PoolClosed.
   void publish(PoolJob& job);
+  /// The same for a map whose inputs, `bytes` of them for an item, are yet to be written: workers
+  /// begin while `write` is called for one range of items after the other, without locks. It must
+  /// not throw. Returns when all are there.
+  void feed(PoolJob& job, std::size_t bytes, const std::function<void(Range)>& write);
   /// Waits until all its items are final. `tick` is called now and then meanwhile, without locks.
   /// Throws what made the pool unusable, and whatever `tick` throws.
   void wait_all(PoolJob& job, const std::function<void(std::size_t done)>& tick);
@@ -248,6 +252,8 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   void sweep_batches() noexcept;
   void free_blocks(PoolJob& job) noexcept;
   void publish_locked(PoolJob& job);
+  void publish(PoolJob& job, bool inputs_follow);
+  void rouse(const PoolJob& job) noexcept;
   std::optional<ErrorRecord> error_of(PoolJob& job, std::uint32_t item);
   void reap_workers(bool kill) noexcept;
   void write_timeline_once() noexcept;

@@ -52,6 +52,19 @@ class RangeOwner {
   /// slots; 0: to all.
   void hand_out(std::uint32_t slots = 0);
 
+  /// The same in pieces, for items whose inputs come to be there one after the other: from now on
+  /// all items exist, and none is handed out. As many slices are kept back as slots.
+  void keep_back(std::uint32_t slots = 0);
+  /// How many slices there are, and the first items of one, at most so many, that are kept back.
+  /// Nothing when they have been handed out, or were cancelled.
+  std::uint32_t slices() const { return static_cast<std::uint32_t>(kept_back_.size()); }
+  Range kept_back(std::uint32_t slice, std::uint32_t items) const {
+    return Board::front(kept_back_[slice], items);
+  }
+  /// Hands out what `kept_back` has said of the slice, or less; nothing when it has been cancelled
+  /// meanwhile. Then wake workers that have left.
+  void let_go(std::uint32_t slice, Range items);
+
   /// Adds up to `count` items at the end of a `TakeOrder::kFifo` board, and returns how many it
   /// had room for; then wake workers that have left. None after `cancel`.
   std::uint32_t append(std::uint32_t count);
@@ -179,7 +192,9 @@ class RangeOwner {
   void put_back(Range range);
   void hand_on_orphans(Range range);
   bool place(Range range);
+  bool lengthen(Word& share, Range range);
   void place_spilled();
+  std::vector<Range> slices_for(std::uint32_t slots) const;
   void take_back();
   Range empty_word(Word& word);
   void cancel_pending(Range range);
@@ -202,6 +217,7 @@ class RangeOwner {
   bool cancelled_ = false;
   bool disturbed_ = false;               // somebody died: trust the states, not the words
   bool placed_ = false;                  // since the last answer to the caller
+  Ranges kept_back_;                     // by slice: not handed out yet
   Ranges spilled_;                       // ranges that found no empty share
   Ranges doubts_;                        // perhaps in nobody's hands
   std::vector<std::uint32_t> suspects_;  // where workers were that died scribbling
@@ -212,21 +228,69 @@ class RangeOwner {
 // --------------------------------------------------------------------------------------------
 
 template <template <class> class Atom>
-void RangeOwner<Atom>::hand_out(std::uint32_t to) {
+std::vector<Range> RangeOwner<Atom>::slices_for(std::uint32_t to) const {
   const std::uint64_t items = board_.items_;
   const std::uint64_t slots = to == 0 ? board_.slot_count_ : std::min(to, board_.slot_count_);
   // Whole lines of states for everyone, where there are enough.
   const std::uint64_t grid = items >= slots * 1024 ? 64 : 1;
+  std::vector<Range> slices(slots);
   std::uint64_t begin = 0;
   for (std::uint64_t s = 0; s != slots; ++s) {
     std::uint64_t end = items * (s + 1) / slots / grid * grid;
     if (s + 1 == slots) end = items;
-    const Range slice{static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(end)};
-    // Release pairs with the acquire in RangeBoard::move.
-    if (slice) board_.slots_[s].share.store(Board::pack(slice), std::memory_order_release);
+    slices[s] = {static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(end)};
     begin = end;
   }
+  return slices;
+}
+
+template <template <class> class Atom>
+void RangeOwner<Atom>::hand_out(std::uint32_t to) {
+  std::uint32_t s = 0;
+  for (const Range slice : slices_for(to)) {
+    // Release pairs with the acquire in RangeBoard::move.
+    if (slice) board_.slots_[s].share.store(Board::pack(slice), std::memory_order_release);
+    ++s;
+  }
   existing_ = board_.items_;
+}
+
+template <template <class> class Atom>
+void RangeOwner<Atom>::keep_back(std::uint32_t to) {
+  kept_back_ = slices_for(to);
+  existing_ = board_.items_;
+}
+
+// What is kept back is in the owner's hands, as what found no room; but nobody is to call for it.
+template <template <class> class Atom>
+void RangeOwner<Atom>::let_go(std::uint32_t slice, Range items) {
+  Range& kept = kept_back_[slice];
+  if (!items || items.begin != kept.begin || items.end > kept.end) return;  // cancelled
+  spilled_.reserve(spilled_.size() + 1);  // between two places memory must not run out
+  kept.begin = items.end;
+  if (lengthen(board_.slots_[slice].share, items)) {
+    placed_ = true;
+  } else {
+    put_back(items);
+  }
+  if (!spilled_.empty()) heal();
+}
+
+// Puts `range` behind what is in the share, or into it when it is empty. False when it ends
+// elsewhere: somebody took its far half.
+template <template <class> class Atom>
+bool RangeOwner<Atom>::lengthen(Word& share, Range range) {
+  std::uint64_t word = share.load(std::memory_order_relaxed);  // only the owner adds
+  for (;;) {
+    const Range now = board_.unpack(word);
+    if (now && now.end != range.begin) return false;
+    const Range longer{now ? now.begin : range.begin, range.end};
+    // Release pairs with the acquire in RangeBoard::move.
+    if (share.compare_exchange_weak(word, Board::pack(longer), std::memory_order_seq_cst,
+                                    std::memory_order_relaxed)) {
+      return true;
+    }
+  }
 }
 
 template <template <class> class Atom>
@@ -406,6 +470,7 @@ void RangeOwner<Atom>::take_back() {
   }
   for (const Range r : spilled_) cancel_pending(r);
   spilled_.clear();
+  for (Range& r : kept_back_) cancel_pending(std::exchange(r, Range{}));
 }
 
 template <template <class> class Atom>
@@ -514,6 +579,9 @@ auto RangeOwner<Atom>::look() const -> Look {
     if (board_.slots_[s].moves.load(std::memory_order_acquire) != moves[s]) seen.still = false;
   }
   seen.held.insert(seen.held.end(), spilled_.begin(), spilled_.end());
+  for (const Range kept : kept_back_) {
+    if (kept) seen.held.push_back(kept);
+  }
   for (const std::uint32_t item : culprits_) seen.held.push_back({item, item + 1});
   return seen;
 }

@@ -65,6 +65,7 @@ struct JobRun {
   TimelineRow* timeline;  // null: there is none
   std::uint64_t word;     // the job's
   bool worked = false;    // took at least one chunk
+  bool woke = false;      // has woken the next worker
   bool left_early =
       false;  // there is more in the slot; the worker looks for something else, or ends
 
@@ -94,10 +95,15 @@ struct JobRun {
     return cut(chunk);
   }
 
-  /// To be called when a chunk was taken. The first time it wakes another worker of a map; see
-  /// PoolCore::publish.
+  /// To be called when a chunk was taken. The first time it wakes another worker of a map, as soon
+  /// as the owner needs its processor no more; see PoolCore::publish.
   void mark_worked() {
-    if (!std::exchange(worked, true)) wake_next();
+    worked = true;
+    // Relaxed: it is about time, not about what was written.
+    if (!woke && job.feeding.load(std::memory_order_relaxed) == 0) [[unlikely]] {
+      woke = true;
+      wake_next();
+    }
   }
   /// The owner does not want the rest. Asked between chunks.
   [[nodiscard]] bool unwanted() const {
