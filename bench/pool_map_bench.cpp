@@ -1,5 +1,5 @@
 // What mapping a function costs per item: Pool::map with two processes beside oneTBB's parallel_for
-// with two threads, for functions of about 1 ns and 50 ns, and chunks that suit and do not suit.
+// with two threads, for functions of about 1 ns, 50 ns and 100 ns, and chunks that suit and do not.
 //
 // Both sides turn a vector of a million numbers into a fresh vector of a million numbers. The
 // rows "into the same vector" spare oneTBB the fresh one, which Pool::map does not offer.
@@ -35,6 +35,7 @@ struct Mix {
 };
 using OneNanosecond = Mix<3>;
 using FiftyNanoseconds = Mix<48>;
+using HundredNanoseconds = Mix<96>;
 
 constexpr std::uint32_t kItems = 1'000'000;
 constexpr std::size_t kAutomatic = 0;
@@ -192,5 +193,6 @@ int main(int argc, char** argv) {
   suite.add_chunk<FiftyNanoseconds>("50ns", kAutomatic, 1.0);
   suite.add_iota<FiftyNanoseconds>("50ns");
   suite.add_serial<FiftyNanoseconds>("50ns");
+  suite.add_chunk<HundredNanoseconds>("100ns", kAutomatic, 1.0);
   return bench::run(argc, argv, suite.rows());
 }

@@ -9,6 +9,8 @@
  *
  * A worker writes the states of its chunk when it is done; until then its cursor tells.
  *
+ * With FED the items are handed out one by one, as their inputs come to be there.
+ *
  * Against the code: chunks are of one size; the owner gives up a doubt after LOOKS looks and so
  * never concludes by counting hand-overs (I8); the counter `moves` is the bit `odd` and the bit `stir`,
  * "changed since the owner last read it", which keeps the number of states finite.
@@ -17,10 +19,13 @@
  * run:    -DWORKERS=2 -DITEMS=2 -DDEATHS=1
  * run:    -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DCHUNK=2
  * run:    -DWORKERS=3 -DITEMS=1 -DDEATHS=1 -DNO_REBIRTH
+ * run:    -DWORKERS=2 -DITEMS=2 -DDEATHS=1 -DFED
  * prove:  -DWORKERS=2 -DITEMS=3 -DDEATHS=1
  * prove:  -DWORKERS=2 -DITEMS=2 -DDEATHS=2
  * prove:  -DWORKERS=2 -DITEMS=4 -DDEATHS=1 -DCHUNK=2
  * prove:  -DWORKERS=3 -DITEMS=2 -DDEATHS=1 -DNO_REBIRTH
+ * prove:  -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DFED
+ * prove:  -DWORKERS=2 -DITEMS=7 -DDEATHS=0 -DFED
  * mutant: -DWORKERS=2 -DITEMS=2 -DDEATHS=1 -DNO_DOUBTS
  * mutant: -DWORKERS=2 -DITEMS=2 -DDEATHS=1 -DNO_RECOVERY_OF_WORD
  * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DSTEAL_FIRST_CHUNK
@@ -33,6 +38,8 @@
  * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DCHUNK=2 -DCURSOR_AFTER_BEGINNING
  * mutant: -DWORKERS=2 -DITEMS=1 -DDEATHS=2 -DKEEP_CURSOR
  * mutant: -DWORKERS=2 -DITEMS=3 -DDEATHS=1 -DCHUNK=2 -DCOMMIT_BEFORE_STATES
+ * mutant: -DWORKERS=2 -DITEMS=2 -DDEATHS=0 -DFED -DFEED_SILENTLY
+ * mutant: -DWORKERS=2 -DITEMS=7 -DDEATHS=0 -DFED -DLENGTHEN_BLINDLY
  */
 #ifndef WORKERS
 #define WORKERS 2
@@ -57,6 +64,7 @@ typedef Word { byte b; byte e };
 Word share[WORKERS];
 Word own[WORKERS];
 Word intent[WORKERS];
+Word kept[WORKERS]; /* the owner's: slices that are not handed out yet */
 bool odd[WORKERS];
 bool stir[WORKERS];
 byte cursor[WORKERS] = NO_ITEM;
@@ -368,6 +376,44 @@ inline heal() {
   fi
 }
 
+#if WORKERS > 2
+#define ALL_LET_GO (kept[0].b >= kept[0].e && kept[1].b >= kept[1].e && kept[2].b >= kept[2].e)
+#else
+#define ALL_LET_GO (kept[0].b >= kept[0].e && kept[1].b >= kept[1].e)
+#endif
+
+/* Hands out an item of some slice: behind what is in its share, or wherever there is room. */
+inline let_go() {
+  atomic {
+    if
+    :: ALL_LET_GO -> skip
+    :: else ->
+       if
+       :: kept[0].b < kept[0].e -> s = 0
+       :: kept[1].b < kept[1].e -> s = 1
+#if WORKERS > 2
+       :: kept[2].b < kept[2].e -> s = 2
+#endif
+       fi;
+       if
+#ifdef LENGTHEN_BLINDLY
+       :: share[s].b < share[s].e -> share[s].e = kept[s].b + 1; work = true
+#else
+       :: share[s].b < share[s].e && share[s].e == kept[s].b -> share[s].e++; work = true
+       :: share[s].b < share[s].e && share[s].e != kept[s].b ->
+          spilled = spilled | (1 << kept[s].b)
+#endif
+       :: else -> share[s].b = kept[s].b; share[s].e = kept[s].b + 1; work = true
+       fi;
+#ifdef FEED_SILENTLY
+       work = false;
+#endif
+       kept[s].b++;
+       s = 0
+    fi
+  }
+}
+
 /* The worker of slot r is dead: the kernel says so. Its culprit is run again. */
 inline recover() {
   atomic {
@@ -459,6 +505,7 @@ proctype Owner() {
      :: else -> break
      od;
      r = 0;
+     let_go();
      heal();
      if
      :: work ->
@@ -478,7 +525,7 @@ proctype Owner() {
      :: all -> break
      :: else -> skip
      fi;
-     atomic { owner_woken || SOMEBODY_DIED -> owner_woken = false }
+     atomic { owner_woken || SOMEBODY_DIED || !ALL_LET_GO -> owner_woken = false }
   od;
   atomic {
     do
@@ -496,8 +543,13 @@ init {
   atomic {
     do
     :: i < WORKERS ->
+#ifdef FED
+       kept[i].b = ITEMS * i / WORKERS;
+       kept[i].e = ITEMS * (i + 1) / WORKERS;
+#else
        share[i].b = ITEMS * i / WORKERS;
        share[i].e = ITEMS * (i + 1) / WORKERS;
+#endif
        i++
     :: else -> break
     od;

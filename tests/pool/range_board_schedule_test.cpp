@@ -33,6 +33,7 @@ struct Plan {
   bool at_once = false;     // the states of a chunk are written when it is done
   bool reopen = false;      // every second item ends with an exception first, and is run again
   bool withdraw = false;    // the owner withdraws some items
+  bool feed = false;        // the owner hands the items out piece by piece
   std::uint32_t crowd = 0;  // workers at the start; 0: one per slot
 };
 
@@ -67,7 +68,11 @@ class Trial {
   Trial& operator=(const Trial&) = delete;
 
   void go() {
-    if (plan_.shape.order == TakeOrder::kSlices) owner_.hand_out();
+    if (plan_.feed) {
+      owner_.keep_back();
+    } else if (plan_.shape.order == TakeOrder::kSlices) {
+      owner_.hand_out();
+    }
     const std::uint32_t crowd = plan_.crowd != 0 ? plan_.crowd : plan_.shape.slots;
     for (std::uint32_t s = 0; s != crowd; ++s) start_worker(s);
     schedule_.spawn([this] { own(); });
@@ -176,6 +181,17 @@ class Trial {
         owner_.append(1 + static_cast<std::uint32_t>(choices_.pick(2)));
         ++wakes_;
       }
+      if (const std::uint32_t slice = first_kept_back(); slice != kNobody) {
+        // Cancelled or not: who copies inputs does not know.
+        const Range items =
+            owner_.kept_back(slice, 1 + static_cast<std::uint32_t>(choices_.pick(2)));
+        if (plan_.cancel && !cancelled_ && choices_.pick(4) == 1) {
+          cancelled_ = true;
+          owner_.cancel();
+        }
+        owner_.let_go(slice, items);
+        ++wakes_;
+      }
       if (plan_.cancel && !cancelled_ && choices_.pick(2) == 1) {
         cancelled_ = true;  // the flag that workers see
         owner_.cancel();
@@ -211,7 +227,8 @@ class Trial {
         }
       }
       if (owner_.heal()) ++wakes_;
-      const bool more = stream && owner_.existing() < all && !cancelled_;
+      const bool more =
+          (stream && owner_.existing() < all && !cancelled_) || first_kept_back() != kNobody;
       if (!more && !undecided && owner_.finished() && !reopens_left()) break;
       if (more) {
         Schedule::point();
@@ -221,6 +238,15 @@ class Trial {
       owner_woken_ = false;
     }
     over_ = true;
+  }
+
+  // Of the slices in turn, as far as there is something.
+  std::uint32_t first_kept_back() {
+    for (std::uint32_t i = 0; i != owner_.slices(); ++i) {
+      const std::uint32_t slice = ++fed_ % owner_.slices();
+      if (owner_.kept_back(slice, 1)) return slice;
+    }
+    return kNobody;
   }
 
   bool reopens_left() const {
@@ -272,6 +298,7 @@ class Trial {
   std::vector<std::uint32_t> begun_;      // by slot: the item that its present worker began last
   std::vector<std::uint32_t> dead_;
   std::uint32_t wakes_ = 0;
+  std::uint32_t fed_ = 0;
   int deaths_ = 0;
   bool owner_woken_ = false;
   bool cancelled_ = false;
@@ -311,6 +338,14 @@ const Case kCases[] = {
     {"exceptions_of_a_stream", {.shape = shape(8, 2, 1, TakeOrder::kFifo), .reopen = true}, 2},
     {"withdrawn", {.shape = shape(8, 2, 1, TakeOrder::kFifo), .withdraw = true}, 2},
     {"withdrawn_of_three", {.shape = shape(10, 3, 2), .withdraw = true}, 3},
+    {"inputs_follow", {.shape = shape(9, 2, 1), .feed = true}, 2},
+    {"inputs_of_three_in_chunks", {.shape = shape(16, 3, 2), .at_once = true, .feed = true}, 3},
+    {"inputs_follow_and_nobody_comes_back",
+     {.shape = shape(8, 4, 1), .respawn = false, .feed = true},
+     3},
+    {"inputs_follow_and_exceptions", {.shape = shape(8, 2, 1), .reopen = true, .feed = true}, 2},
+    {"inputs_follow_withdrawn", {.shape = shape(10, 3, 2), .withdraw = true, .feed = true}, 3},
+    {"inputs_follow_cancelled", {.shape = shape(10, 3, 2), .cancel = true, .feed = true}, 2},
     {"cancelled", {.shape = shape(10, 3, 2), .cancel = true}, 2},
     {"cancelled_stream", {.shape = shape(8, 2, 1, TakeOrder::kFifo), .cancel = true}, 2},
 };
@@ -387,6 +422,10 @@ const Bounded kBounded[] = {
      {.shape = shape(1, 1, 1), .withdraw = true},
      {.preemptions = 1, .crashes = 1},
      {.preemptions = 2, .crashes = 1}},
+    {"inputs_follow",
+     {.shape = shape(2, 2, 1), .respawn = false, .feed = true},
+     {.preemptions = 0, .crashes = 1},
+     {.preemptions = 1, .crashes = 1}},
     {"stream",
      {.shape = shape(1, 2, 1, TakeOrder::kFifo)},
      {.preemptions = 0, .crashes = 1},

@@ -309,6 +309,70 @@ TEST(RangeOwner, ADoubtWaitsForMovesUnderWayAndSparesUnsettledCulprits) {
   EXPECT_TRUE(m.owner.finished());
 }
 
+TEST(RangeOwner, WhatIsKeptBackIsHandedOutInPieces) {
+  Memory m({.items = 40, .slots = 2, .chunk = 2});
+  m.owner.keep_back();
+  ASSERT_EQ(m.owner.slices(), 2u);
+  EXPECT_FALSE(m.board.take(0)) << "nothing has been handed out";
+  EXPECT_FALSE(m.owner.finished()) << "though all words are empty";
+  EXPECT_EQ(m.owner.kept_back(0, 4), (Range{0, 4}));
+  m.owner.let_go(0, {0, 4});
+  EXPECT_EQ(m.owner.kept_back(0, 4), (Range{4, 8}));
+  m.owner.let_go(0, {4, 8});
+  EXPECT_EQ(m.drain(0), (std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5, 6, 7}));
+  EXPECT_FALSE(m.owner.finished());
+
+  // Somebody takes the far half of a share that is still growing.
+  m.owner.let_go(1, m.owner.kept_back(1, 8));
+  EXPECT_EQ(m.board.take(0), (Range{24, 26}));
+  m.owner.let_go(1, m.owner.kept_back(1, 100));
+  EXPECT_FALSE(m.owner.kept_back(1, 100));
+  m.owner.let_go(0, m.owner.kept_back(0, 100));
+  std::vector<std::uint32_t> done = m.drain(0);
+  const std::vector<std::uint32_t> more = m.drain(1);
+  done.insert(done.end(), more.begin(), more.end());
+  std::sort(done.begin(), done.end());
+  ASSERT_EQ(done.size(), 32u);
+  for (std::uint32_t i = 0; i != 32; ++i) EXPECT_EQ(done[i], 8 + i);
+  EXPECT_TRUE(m.owner.finished());
+  EXPECT_TRUE(m.owner.all_values());
+}
+
+TEST(RangeOwner, WhatIsKeptBackAndFindsNoRoomIsCalledFor) {
+  Memory m({.items = 12, .slots = 1, .chunk = 2});
+  m.owner.keep_back();
+  m.owner.let_go(0, {0, 4});
+  EXPECT_EQ(m.board.take(0), (Range{0, 2}));
+  // Of a worker that died: it fills the share, so what follows goes to the inbox, then nowhere.
+  m.board.marks(0).begin(1);
+  EXPECT_EQ(m.owner.recover(0).culprits, std::vector<std::uint32_t>{1});
+  m.owner.fail(1);
+  m.owner.let_go(0, {4, 6});
+  EXPECT_EQ(m.board.take(0), (Range{2, 4})) << "and with it what was let go behind it";
+  m.owner.retry(1);
+  m.owner.let_go(0, {6, 8});
+  m.owner.let_go(0, {8, 12});
+  m.run({2, 12});
+  EXPECT_TRUE(m.board.leave(0)) << "the owner is to place what found no room";
+  EXPECT_TRUE(m.board.wants_owner());
+  m.drain(0);
+  while (m.owner.heal()) m.drain(0);
+  EXPECT_TRUE(m.owner.finished());
+}
+
+TEST(RangeOwner, WhatIsKeptBackIsCancelledWithTheRest) {
+  Memory m({.items = 20, .slots = 2, .chunk = 2});
+  m.owner.keep_back();
+  const Range part = m.owner.kept_back(1, 4);
+  m.owner.cancel();
+  EXPECT_FALSE(m.owner.kept_back(0, 4));
+  m.owner.let_go(1, part);
+  EXPECT_FALSE(m.board.take(1));
+  EXPECT_EQ(m.board.state(0), ItemState::kCancelled);
+  EXPECT_EQ(m.board.state(19), ItemState::kCancelled);
+  EXPECT_TRUE(m.owner.finished());
+}
+
 TEST(RangeOwner, CancelLeavesOnlyFirstChunks) {
   Memory m({.items = 100, .slots = 2, .chunk = 4});
   m.owner.hand_out();
