@@ -147,7 +147,7 @@ class MapCall {
       constexpr std::size_t kBytes =
           (0 + ... + (is_count_of<std::remove_cvref_t<Ranges>, Ts> ? 0 : sizeof(Ts)));
       if (kBytes > 0 && items >= kWorthFeeding / kBytes) {
-        const std::tuple copies{place_column<Ts>(*column++, ranges, items)...};
+        const std::tuple copies{place_column<Ts>(column, ranges, items)...};
         core_->feed(*job_, kBytes, [&](Range part) {
           std::apply([&](const auto&... copy) { (copy(part), ...); }, copies);
         });
@@ -191,9 +191,10 @@ class MapCall {
   }
 
  private:
-  /// Makes room for an argument of all items; what it returns copies that of some.
+  /// Makes room for the next argument, of all items; what it returns copies that of some.
   template <class T, class Values>
-  auto place_column(Column& column, Values& values, std::size_t items) {
+  auto place_column(Column*& next, Values& values, std::size_t items) {
+    Column& column = *next++;
     if constexpr (is_count_of<std::remove_cvref_t<Values>, T>) {
       write_column<T>(*core_, *job_, column, values, items);
       return [](Range) {};
