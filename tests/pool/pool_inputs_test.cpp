@@ -162,7 +162,7 @@ TEST_P(PoolInputsTest, APoolClosedWhileTheInputsAreCopiedComputesAll) {
 TEST_P(PoolInputsTest, APoolTerminatedWhileTheInputsAreCopiedEndsTheCall) {
   Pool pool({.workers = 2});
   const HeldIntegers held([&] { pool.terminate(); });
-  EXPECT_THROW(pool.map(same, held.values()), brood::PoolClosed);
+  EXPECT_THROW(pool.map(same, held.values()), brood::TaskCancelled);
   EXPECT_TRUE(held.held());
 }
 
