@@ -19,6 +19,7 @@
 #include <brood/errors.hpp>
 #include <brood/outcome.hpp>
 #include <brood/pool/item_context.hpp>
+#include <brood/pool/map_columns.hpp>
 #include <brood/pool/map_items.hpp>
 #include <brood/pool/map_types.hpp>
 #include <brood/pool/pool_core.hpp>
@@ -28,73 +29,6 @@ namespace brood::detail {
 /// Items of one commit when the caller does not say: enough to make the commit's cost vanish, and
 /// few enough that uneven items can be handed on.
 std::uint32_t automatic_chunk(std::size_t items, std::uint32_t workers);
-
-/// An iota of T: nothing needs to be written for it.
-template <class Range, class T>
-inline constexpr bool is_count_of = false;
-template <std::integral W, class Bound, class T>
-inline constexpr bool is_count_of<std::ranges::iota_view<W, Bound>, T> = std::is_same_v<W, T>;
-
-/// The job keeps what the bytes in the sink name.
-inline void keep_all(PoolJob& job, ByteSink& sink) {
-  for (Handle& handle : sink.take_kept()) job.kept.push_back(std::move(handle));
-}
-
-/// An argument whose values lie side by side already, as they are sent: nothing of the caller's
-/// runs when they are copied, so workers may begin meanwhile. Or there is nothing to copy.
-template <class T, class Range>
-inline constexpr bool is_fed = is_count_of<std::remove_cvref_t<Range>, T> ||
-                               (is_bytewise<T> && std::ranges::contiguous_range<Range> &&
-                                std::is_same_v<std::ranges::range_value_t<Range>, T>);
-/// From so many bytes on: copying less is over before a worker has woken up.
-inline constexpr std::size_t kWorthFeeding = 256 << 10;
-
-/// Writes one argument of all items into shared memory.
-template <class T, std::ranges::input_range Range>
-void write_column(PoolCore& core, PoolJob& job, Column& column, Range& range, std::size_t items) {
-  Heap& heap = core.heap();
-  const auto keep = [&](Block block) {
-    job.blocks.push_back(block);
-    return block.data;
-  };
-  if constexpr (is_count_of<std::remove_cvref_t<Range>, T>) {
-    auto* first = keep(heap.allocate(sizeof(T)));
-    const T value = *std::ranges::begin(range);
-    std::memcpy(first, &value, sizeof(T));
-    column = {.kind = Column::kCount, .reserved = 0, .at = core.segment().offset_of(first)};
-  } else if constexpr (is_bytewise<T>) {
-    auto* array = keep(heap.allocate(items * sizeof(T)));
-    column = {.kind = Column::kArray, .reserved = 0, .at = core.segment().offset_of(array)};
-    if constexpr (std::ranges::contiguous_range<Range> &&
-                  std::is_same_v<std::ranges::range_value_t<Range>, T>) {
-      if (items > 0) std::memcpy(array, std::ranges::data(range), items * sizeof(T));
-    } else {
-      auto at = std::ranges::begin(range);
-      for (std::size_t i = 0; i < items; ++i, ++at) {
-        ::new (array + i * sizeof(T)) T(static_cast<T>(*at));
-      }
-    }
-  } else {
-    auto* index = reinterpret_cast<Encoded*>(keep(heap.allocate(items * sizeof(Encoded))));
-    column = {.kind = Column::kEncoded, .reserved = 0, .at = core.segment().offset_of(index)};
-    HeapSink sink(heap);
-    auto at = std::ranges::begin(range);
-    for (std::size_t i = 0; i < items; ++i, ++at) {
-      const std::size_t before = sink.written();
-      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*at)>, T>) {
-        encode(sink, static_cast<const T&>(*at));
-      } else {
-        encode(sink, T(*at));
-      }
-      index[i] = {.at = before, .bytes = sink.written() - before};
-    }
-    const Block bytes = sink.release();
-    keep_all(job, sink);
-    if (bytes.empty()) return;
-    const std::uint64_t base = core.segment().offset_of(keep(bytes));
-    for (std::size_t i = 0; i < items; ++i) index[i].at += base;
-  }
-}
 
 /// A map from its call to its results. R: of the callable; Ts: what it is stored to be called with.
 template <class F, class R, bool Spread, class... Ts>
@@ -147,7 +81,7 @@ class MapCall {
       constexpr std::size_t kBytes =
           (0 + ... + (is_count_of<std::remove_cvref_t<Ranges>, Ts> ? 0 : sizeof(Ts)));
       if (kBytes > 0 && items >= kWorthFeeding / kBytes) {
-        const std::tuple copies{place_column<Ts>(column, ranges, items)...};
+        const std::tuple copies{place_column<Ts>(*core_, *job_, column, ranges, items)...};
         core_->feed(*job_, kBytes, [&](Range part) {
           std::apply([&](const auto&... copy) { (copy(part), ...); }, copies);
         });
@@ -191,25 +125,6 @@ class MapCall {
   }
 
  private:
-  /// Makes room for the next argument, of all items; what it returns copies that of some.
-  template <class T, class Values>
-  auto place_column(Column*& next, Values& values, std::size_t items) {
-    Column& column = *next++;
-    if constexpr (is_count_of<std::remove_cvref_t<Values>, T>) {
-      write_column<T>(*core_, *job_, column, values, items);
-      return [](Range) {};
-    } else {
-      const Block block = core_->heap().allocate(items * sizeof(T));
-      job_->blocks.push_back(block);
-      column = {
-          .kind = Column::kArray, .reserved = 0, .at = core_->segment().offset_of(block.data)};
-      return [from = std::ranges::data(values), to = block.data](Range part) {
-        std::memcpy(to + std::size_t{part.begin} * sizeof(T), from + part.begin,
-                    std::size_t{part.size()} * sizeof(T));
-      };
-    }
-  }
-
   static constexpr std::size_t output_bytes() {
     if constexpr (std::is_void_v<R>) {
       return 0;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -30,9 +29,6 @@ constexpr auto kTick = 100ms;
 constexpr auto kGrace = 500ms;
 /// More words to sleep on cost more than they are worth: then the watchdog's announcement does it.
 constexpr std::size_t kMostDeathWords = 32;
-
-/// Of a map's inputs, in bytes: how much is written before the first workers may begin.
-constexpr std::size_t kFirstPiece = 32 << 10;
 
 constexpr std::size_t round_up(std::size_t value, std::size_t to) {
   return (value + to - 1) / to * to;
@@ -217,44 +213,6 @@ void PoolCore::publish(PoolJob& job, bool inputs_follow) {
   const auto others = static_cast<std::uint32_t>(std::max(cpu_count_ - 1, 1));
   wake_workers(*control_, std::min(wanted, others));
   job.sleepers_left = wanted > others;
-}
-
-void PoolCore::feed(PoolJob& job, std::size_t bytes, const std::function<void(Range)>& write) {
-  publish(job, true);
-  // Workers take tens of microseconds to wake up; then each has its own slice to begin with. Pieces
-  // grow, as what is handed out lasts longer than writing as much again.
-  auto piece = static_cast<std::uint32_t>(std::max<std::size_t>(kFirstPiece / bytes, 1));
-  for (bool more = true; std::exchange(more, false); piece *= 2) {
-    for (std::uint32_t slice = 0; slice < job.owner.slices(); ++slice) {
-      Range items;
-      {
-        const Lock lock(mutex_);
-        items = job.owner.kept_back(slice, piece);
-      }
-      if (!items) continue;
-      more = true;
-      write(items);
-      const Lock lock(mutex_);
-      job.owner.let_go(slice, items);
-      rouse(job);
-    }
-  }
-  job.header->feeding.store(0, std::memory_order_relaxed);
-}
-
-// There is more of a map. Who looks for work finds it; of those asleep as many are woken as by
-// publish(), unless that many are awake.
-void PoolCore::rouse(const PoolJob& job) noexcept {
-  control_->work.fetch_add(1, std::memory_order_seq_cst);
-  std::uint32_t asleep = 0;
-  for (const auto& word : control_->sleepers) {
-    // SUBTLE: the count of work, then the bits; see Worker::idle.
-    asleep += static_cast<std::uint32_t>(std::popcount(word.load(std::memory_order_seq_cst)));
-  }
-  const std::uint32_t wanted = std::min<std::uint32_t>(job.owner.board().items(), wanted_);
-  const auto others = static_cast<std::uint32_t>(std::max(cpu_count_ - 1, 1));
-  const std::uint32_t may_sleep = wanted - std::min(wanted, others);
-  if (asleep > may_sleep) wake_sleepers(*control_, asleep - may_sleep);
 }
 
 void PoolCore::publish_locked(PoolJob& job) {

@@ -1,3 +1,4 @@
+// Length: one class, all of whose parts have one mutex.
 #pragma once
 
 #include <atomic>
