@@ -1,7 +1,8 @@
 /* The ring: PRODUCERS that put MESSAGES each, CONSUMERS that take them, any of which but the last
  * consumer may die at any step, in the recovery too. See docs/design/ring.md.
  *
- * Every access to shared memory that matters is a step of its own. All waiting blocks until what was
+ * Every access to shared memory that matters is a step of its own. Who has claimed or taken may say so
+ * in the cursor or not, as it likes: that is more than the code does, which says so now and then. All waiting blocks until what was
  * looked at has changed, so an end state in which a message is left, or a producer waits, shows: the
  * monitor asserts that whatever was put has been taken once. Who sleeps on which futex, growing,
  * leases and the end are the schedules' business (ring_schedule_test.cpp).
@@ -18,6 +19,8 @@
  * mutant: -DPRODUCERS=1 -DCONSUMERS=2 -DMESSAGES=3 -DDEATHS=1 -DUNMARKED
  * mutant: -DPRODUCERS=2 -DCONSUMERS=2 -DMESSAGES=1 -DDEATHS=1 -DTOMB_FOR_ALL
  * mutant: -DPRODUCERS=1 -DCONSUMERS=2 -DMESSAGES=3 -DDEATHS=1 -DROBS_THE_LIVING
+ * mutant: -DPRODUCERS=1 -DCONSUMERS=2 -DMESSAGES=3 -DDEATHS=1 -DHINT_BEYOND_THE_UNTAKEN
+ * mutant: -DPRODUCERS=1 -DCONSUMERS=2 -DMESSAGES=3 -DDEATHS=1 -DHINT_BEYOND_THE_UNCLAIMED
  */
 #ifndef PRODUCERS
 #define PRODUCERS 2
@@ -120,7 +123,7 @@ inline heal() {
   fi
 }
 
-/* The position h, which head said: helps over what is taken. `moved` says whether to look again. */
+/* The position h, below which all is taken: goes over it if that is taken too. `moved` says whether. */
 inline pass_over(h) {
   atomic { i = h % SLOTS; wl = lap[i]; ws = st[i]; moved = false }
   if
@@ -134,12 +137,10 @@ inline pass_over(h) {
           fi
         }
      fi;
-     moved = true;
-     if DIE :: atomic { if :: head == h -> head = h + 1 :: else -> skip fi } fi
+     moved = true /* here again, or over it */
   :: (wl == h / SLOTS && ws == TAKING) || wl > h / SLOTS ->
 #ifndef NO_HEAD_HELP
-     moved = true;
-     if DIE :: atomic { if :: head == h -> head = h + 1 :: else -> skip fi } fi
+     atomic { moved = true; h++ }
 #else
      skip
 #endif
@@ -147,9 +148,18 @@ inline pass_over(h) {
   fi
 }
 
+/* Raises a cursor, or leaves that to others. */
+inline tell(cursor, to) {
+  if
+  :: skip
+  DIE
+  :: atomic { if :: cursor < to -> cursor = to :: else -> skip fi }
+  fi
+}
+
 proctype Producer(byte me) {
   bool mortal = true;
-  byte n; byte t; byte h; byte i; byte wl; byte ws;
+  byte n; byte t; byte h; byte i; byte wl; byte ws; byte hint;
   byte e; byte s; byte r;
   bool found; bool moved; bool won;
 
@@ -158,42 +168,53 @@ again:
   :: n == MESSAGES -> break
   :: n < MESSAGES ->
      heal();
-     t = tail;
+     atomic { t = tail; if :: t < hint -> t = hint :: else -> skip fi };
+walking:
      atomic { i = t % SLOTS; wl = lap[i]; ws = st[i] }
      if
      :: (wl == t / SLOTS && ws != FREE) || wl > t / SLOTS ->
 #ifdef NO_TAIL_HELP
         if
-        :: wl > t / SLOTS -> (tail != t || epoch != seen)
-        :: else -> if DIE :: atomic { if :: tail == t -> tail = t + 1 :: else -> skip fi } fi
+        :: wl > t / SLOTS -> (tail > t || epoch != seen)
+        :: else -> atomic { t++; goto walking }
         fi;
 #else
-        if DIE :: atomic { if :: tail == t -> tail = t + 1 :: else -> skip fi } fi;
+        atomic { t++; goto walking }
 #endif
      :: else ->
         h = head;
+looking:
         if
         :: t - h >= LIMIT ->
            pass_over(h);
            if
-           :: moved -> skip
-           :: else ->
-              i = h % SLOTS;
-              (head != h || tail != t || lap[i] != wl || st[i] != ws || epoch != seen)
+           :: moved -> goto looking
+           :: else -> (lap[i] != wl || st[i] != ws || epoch != seen); goto looking
            fi
+        :: else -> skip
+        fi;
+        atomic { i = t % SLOTS; wl = lap[i]; ws = st[i] }
+        if
         :: wl < t / SLOTS -> /* the slot is held: busy */
-           (lap[i] != wl || st[i] != ws || epoch != seen || tail != t)
-        :: else ->
+           (lap[i] != wl || st[i] != ws || epoch != seen)
+        :: wl > t / SLOTS -> skip
+        :: wl == t / SLOTS ->
            if
            DIE
            :: atomic {
                 won = (lap[i] == wl && st[i] == FREE);
-                if :: won -> st[i] = CLAIMED; own[i] = me; mark[i] = false :: else -> skip fi
+                if
+                :: won -> st[i] = CLAIMED; own[i] = me; mark[i] = false; hint = t + 1
+#ifdef HINT_BEYOND_THE_UNCLAIMED
+                   ; hint = t + 2
+#endif
+                :: else -> skip
+                fi
               }
            fi;
            if
            :: won ->
-              if DIE :: atomic { if :: tail == t -> tail = t + 1 :: else -> skip fi } fi;
+              tell(tail, t + 1);
               if DIE :: msg[i] = me * MESSAGES + n fi;
               if
               DIE
@@ -214,7 +235,7 @@ gone:
 }
 
 proctype Consumer(byte me; bool mortal) {
-  byte h; byte i; byte wl; byte ws; byte g;
+  byte h; byte i; byte wl; byte ws; byte g; byte hint;
   byte e; byte s; byte r;
   bool found; bool moved; bool won;
 
@@ -240,7 +261,8 @@ again:
      goto again
   :: else -> skip
   fi;
-  h = head;
+  atomic { h = head; if :: h < hint -> h = hint :: else -> skip fi };
+walking:
   atomic { i = h % SLOTS; wl = lap[i]; ws = st[i] }
   if
   :: wl == h / SLOTS && ws == READY ->
@@ -248,22 +270,30 @@ again:
      DIE
      :: atomic {
           won = (lap[i] == wl && st[i] == READY);
-          if :: won -> st[i] = TAKING; own[i] = me; mark[i] = false :: else -> skip fi
+          if
+          :: won -> st[i] = TAKING; own[i] = me; mark[i] = false; hint = h + 1
+          :: else -> skip
+          fi
         }
      fi;
      if
-     :: won -> if DIE :: atomic { if :: head == h -> head = h + 1 :: else -> skip fi } fi
+     :: won -> tell(head, h + 1)
      :: else -> goto again
      fi
   :: else ->
      pass_over(h); /* which looks anew */
      if
-     :: moved || (wl == h / SLOTS && ws == READY) -> goto again
+     :: moved -> goto walking
+     :: !moved && wl == h / SLOTS && ws == READY -> goto again
      :: else -> skip
      fi;
+     tell(head, h);
+#ifdef HINT_BEYOND_THE_UNTAKEN
+     hint = h + 1;
+#endif
      i = h % SLOTS;
 end_waiting:
-     (head != h || lap[i] != wl || st[i] != ws || late != late_done || epoch != seen);
+     (lap[i] != wl || st[i] != ws || late != late_done || epoch != seen);
      goto again
   fi;
 holding:

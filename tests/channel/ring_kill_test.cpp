@@ -111,7 +111,8 @@ struct Case {
 void take_some(const Ring<>& ring, World& world, std::size_t count, bool lease) {
   Held slots[4];
   std::size_t got = 0;
-  if (ring.take(world.self(), {slots, count}, got, lease, world.take_hint) != RingStep::done) return;
+  if (ring.take(world.self(), {slots, count}, got, lease, world.take_hint) != RingStep::done)
+    return;
   for (std::size_t i = 0; i != got; ++i) ring.release(slots[i]);
 }
 
