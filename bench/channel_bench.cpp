@@ -58,57 +58,88 @@ void stream(benchmark::State& state, const T& value, int pairs, std::size_t maxs
   state.SetItemsProcessed(state.iterations() * n * pairs);
 }
 
-void boost_queue(benchmark::State& state) {
+// Processes of `body` that end with it.
+class Children {
+ public:
+  template <class Body>
+  void add(const Body& body) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      body();
+      ::_exit(0);
+    }
+    pids_.push_back(child);
+  }
+  void join() {
+    for (const pid_t pid : pids_) ::waitpid(pid, nullptr, 0);
+    pids_.clear();
+  }
+
+ private:
+  std::vector<pid_t> pids_;
+};
+
+// As stream(): `put_all` and `get_all`, for so many messages each, from `pairs` processes to as
+// many.
+template <class Put, class Get>
+void stream_of_peer(benchmark::State& state, long n, int pairs, const Put& put_all,
+                    const Get& get_all) {
+  Children others;
+  for (int p = 0; p != pairs; ++p) others.add([&] { put_all(n / pairs); });
+  for (int p = 1; p != pairs; ++p) others.add([&] { get_all(n / pairs); });
+  get_all(1);  // they have started
+  const auto start = std::chrono::steady_clock::now();
+  get_all(n / pairs - 1);
+  others.join();
+  state.SetIterationTime(
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+}
+
+void boost_queue(benchmark::State& state, int pairs) {
   namespace ipc = boost::interprocess;
   const long n = bench::scaled(500'000);
   const std::string name = fmt::format("brood-bench-{}", ::getpid());
   for (auto _ : state) {
     ipc::message_queue::remove(name.c_str());
     ipc::message_queue queue(ipc::create_only, name.c_str(), 1000, sizeof(int));
-    const pid_t child = ::fork();
-    if (child == 0) {
-      const int value = 7;
-      for (long i = 0; i != n; ++i) queue.send(&value, sizeof(value), 0);
-      ::_exit(0);
-    }
-    const auto start = std::chrono::steady_clock::now();
-    for (long i = 0; i != n; ++i) {
-      int value = 0;
-      std::size_t size = 0;
-      unsigned priority = 0;
-      queue.receive(&value, sizeof(value), size, priority);
-    }
-    state.SetIterationTime(
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    ::waitpid(child, nullptr, 0);
+    stream_of_peer(
+        state, n, pairs,
+        [&](long count) {
+          const int value = 7;
+          for (long i = 0; i != count; ++i) queue.send(&value, sizeof(value), 0);
+        },
+        [&](long count) {
+          int value = 0;
+          std::size_t size = 0;
+          unsigned priority = 0;
+          for (long i = 0; i != count; ++i) queue.receive(&value, sizeof(value), size, priority);
+        });
     ipc::message_queue::remove(name.c_str());
   }
   state.SetItemsProcessed(state.iterations() * n);
 }
 
-void raw_pipe(benchmark::State& state) {
+void raw_pipe(benchmark::State& state, int pairs) {
   const long n = bench::scaled(500'000);
   for (auto _ : state) {
     int ends[2];
     if (::pipe(ends) != 0) return state.SkipWithError("pipe");
-    const pid_t child = ::fork();
-    if (child == 0) {
-      const int value = 7;
-      for (long i = 0; i != n; ++i) {
-        if (::write(ends[1], &value, sizeof(value)) != sizeof(value)) ::_exit(1);
-      }
-      ::_exit(0);
-    }
-    ::close(ends[1]);
-    const auto start = std::chrono::steady_clock::now();
-    int value = 0;
-    for (long i = 0; i != n; ++i) {
-      if (::read(ends[0], &value, sizeof(value)) != sizeof(value)) break;
-    }
-    state.SetIterationTime(
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    stream_of_peer(
+        state, n, pairs,
+        [&](long count) {
+          const int value = 7;
+          for (long i = 0; i != count; ++i) {
+            if (::write(ends[1], &value, sizeof(value)) != sizeof(value)) ::_exit(1);
+          }
+        },
+        [&](long count) {
+          int value = 0;
+          for (long i = 0; i != count; ++i) {
+            if (::read(ends[0], &value, sizeof(value)) != sizeof(value)) break;
+          }
+        });
     ::close(ends[0]);
-    ::waitpid(child, nullptr, 0);
+    ::close(ends[1]);
   }
   state.SetItemsProcessed(state.iterations() * n);
 }
@@ -344,8 +375,10 @@ int main(int argc, char** argv) {
     const Load load;
     python.measure(s, "queue", few);
   });
-  add("boost_message_queue", boost_queue);
-  add("pipe", raw_pipe);
+  add("boost_message_queue", [](State& s) { boost_queue(s, 1); });
+  add("boost_message_queue_two_to_two", [](State& s) { boost_queue(s, 2); });
+  add("pipe", [](State& s) { raw_pipe(s, 1); });
+  add("pipe_two_to_two", [](State& s) { raw_pipe(s, 2); });
 #if BROOD_BENCH_HAS_ZMQ
   add("zeromq_int", [](State& s) { zeromq(s, sizeof(int)); });
   add("zeromq_text", [](State& s) { zeromq(s, 1000); });
@@ -383,11 +416,16 @@ int main(int argc, char** argv) {
                "python_queue_loaded", 20),
 #if BROOD_BENCH_HAS_ZMQ
         faster("Queue<int> 1 to 1, beside ZeroMQ", "queue_int_bounded", "zeromq_int", 3),
+        faster("Queue<int> 2 to 2, beside ZeroMQ 1 to 1", "queue_int_two_to_two", "zeromq_int", 3),
         faster("Queue of 1 KB texts, beside ZeroMQ", "queue_text", "zeromq_text", 2),
 #endif
-        faster("Queue<int> 2 to 2, beside a pipe 1 to 1", "queue_int_two_to_two", "pipe", 10),
-        faster("Queue<int> 2 to 2, beside Boost's 1 to 1", "queue_int_two_to_two",
-               "boost_message_queue", 5),
+        faster("Queue<int> 2 to 2, beside a pipe", "queue_int_two_to_two", "pipe_two_to_two", 10),
+        faster("Queue<int> 2 to 2, beside Boost's", "queue_int_two_to_two",
+               "boost_message_queue_two_to_two", 5),
+        {.what = "  beside Boost's 1 to 1",
+         .ours = "queue_int_two_to_two",
+         .beside = "boost_message_queue",
+         .judged = Judged::for_information},
         faster("Pipe, 64 bytes there and back, beside Python's", "pipe_round_trip", "python_pipe",
                5),
         {.what = "Pipe, 64 bytes there and back, beside a socket pair",
