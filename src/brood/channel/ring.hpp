@@ -382,6 +382,11 @@ class Ring {
   void tell_of_room(std::uint64_t head, std::uint64_t taken) const;
   void pass_on_room(std::uint64_t next) const;
   void pass_on_item(std::uint64_t next) const;
+  /// How far a lone consumer may be ahead of `head`: little where that is much of what may be
+  /// inside.
+  [[nodiscard]] std::uint64_t head_stride() const {
+    return header_->limit >= 8 * Machine::kStride ? Machine::kStride : 1;
+  }
   [[nodiscard]] static bool is_awaited(const Atom<std::uint32_t>& event) {
     return (event.load() & kWaiting) != 0;
   }

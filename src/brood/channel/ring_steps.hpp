@@ -349,7 +349,7 @@ inline bool Ring<Machine>::take_one(Tag me, Held& out, bool lease, Hint& hint) c
   out = {place.slot, position, mine};
   const std::uint64_t next = position + 1;
   hint.set(next);
-  if (head > remembered || next - head >= Machine::kStride || is_awaited(header_->room)) {
+  if (head > remembered || next - head >= head_stride() || is_awaited(header_->room)) {
     tell_of_room(next, 1);
   }
   if (place.slot->deliveries != UINT8_MAX) ++place.slot->deliveries;
@@ -394,7 +394,7 @@ RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool
     if (got != 0) {
       const std::uint64_t next = position + got;
       hint.set(next);
-      if (!alone || next - head >= Machine::kStride || is_awaited(header_->room)) {
+      if (!alone || next - head >= head_stride() || is_awaited(header_->room)) {
         tell_of_room(next, next - begin);
       }
       for (const Held& held : out.first(got)) {

@@ -42,10 +42,11 @@ template <class Machine, class World, class Step>
 RingStep wait_for(const Ring<Machine>& ring, World& world,
                   typename Ring<Machine>::template Atom<std::uint32_t>& event, const Step& step) {
   const auto over = [](RingStep now) { return now == RingStep::done || now == RingStep::closed; };
-  for (unsigned naps = 0;;) {
+  constexpr unsigned kBrief = 3;  // looks for what comes in a stream
+  for (unsigned looks = 0, naps = 0;; ++looks) {
     const auto look = world.look();
     heal(ring, world);
-    RingStep now = step(false);
+    RingStep now = step(looks >= kBrief);
     if (now == RingStep::wait) {
       if (world.spin()) continue;
       now = step(true);
