@@ -31,6 +31,7 @@ struct ScheduledMachine {
   template <class T>
   using Atom = ScheduledAtom<T>;
   static constexpr std::uint64_t kStride = 3;
+  static constexpr std::uint64_t kLagsFrom = 2;
   static int wake(const Atom<std::uint32_t>& word, int count);
 };
 using TestRing = Ring<ScheduledMachine>;

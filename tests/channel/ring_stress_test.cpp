@@ -60,6 +60,7 @@ struct MortalMachine {
   template <class T>
   using Atom = MortalAtom<T>;
   static constexpr std::uint64_t kStride = 4;
+  static constexpr std::uint64_t kLagsFrom = 4;
   static int wake(const MortalAtom<std::uint32_t>&, int) { return 0; }  // all poll
 };
 using StressRing = Ring<MortalMachine>;

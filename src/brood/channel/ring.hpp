@@ -24,6 +24,8 @@ struct RingMachine {
   using Atom = std::atomic<T>;
   /// How far a lone user may be ahead of the cursor that all share.
   static constexpr std::uint64_t kStride = 16;
+  /// But not a consumer of a queue of less than so many messages: the room there is too little.
+  static constexpr std::uint64_t kLagsFrom = 128;
   /// Wakes up to `count` sleepers; returns how many there were.
   static int wake(const std::atomic<std::uint32_t>& word, int count) noexcept {
     return futex_wake(word, count);
@@ -385,7 +387,7 @@ class Ring {
   /// How far a lone consumer may be ahead of `head`: little where that is much of what may be
   /// inside.
   [[nodiscard]] std::uint64_t head_stride() const {
-    return header_->limit >= 8 * Machine::kStride ? Machine::kStride : 1;
+    return header_->limit >= Machine::kLagsFrom ? Machine::kStride : 1;
   }
   [[nodiscard]] static bool is_awaited(const Atom<std::uint32_t>& event) {
     return (event.load() & kWaiting) != 0;
