@@ -116,7 +116,9 @@ Verdict judge(const Row& row, const Samples& samples) {
 
 std::string shown(std::optional<double> value, const Row& row) {
   if (!value) return "";
-  if (!row.counter.empty()) return fmt::format("{:.0f} {}", *value, row.unit);
+  if (!row.counter.empty()) {
+    return fmt::format("{:.{}f} {}", *value, *value != 0 && *value < 10 ? 2 : 0, row.unit);
+  }
   if (*value < 1e-6) return fmt::format("{:.2f} ns", *value * 1e9);
   if (*value < 1e-3) return fmt::format("{:.2f} us", *value * 1e6);
   if (*value < 1) return fmt::format("{:.2f} ms", *value * 1e3);
