@@ -18,12 +18,12 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25  // Linux 6.1
-#endif
 
 namespace brood::detail {
 namespace {
+
+/// MADV_COLLAPSE of Linux 6.1, which the C library's headers need not know.
+constexpr int kCollapse = 25;
 
 constexpr std::size_t round_up(std::uintptr_t value, std::size_t to) {
   return (value + to - 1) / to * to;
@@ -94,7 +94,7 @@ bool populate_huge_pages(std::byte* begin, const std::byte* end) noexcept {
     }
   }
   // In one call, as each waits for all processors.
-  return ::madvise(begin, static_cast<std::size_t>(end - begin), MADV_COLLAPSE) == 0;
+  return ::madvise(begin, static_cast<std::size_t>(end - begin), kCollapse) == 0;
 }
 
 }  // namespace
