@@ -8,8 +8,10 @@
 #include <chrono>
 #include <csignal>
 #include <ctime>
+#include <future>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <ranges>
 #include <stdexcept>
 #include <string>
@@ -18,6 +20,7 @@
 #include <brood/memory/member.hpp>
 
 #include "support/eventually.hpp"
+#include "support/no_memory.hpp"
 #include "support/start_methods.hpp"
 
 namespace brood {
@@ -558,7 +561,7 @@ TEST_P(Queues, WhatAKilledProcessLeftGoesWithIt) {
 
 BROOD_UNDER_EVERY_START_METHOD(Queues);
 
-TEST(QueueMemory, WhatNobodyTookGoesWithTheQueue) {
+TEST(QueueMemoryInUse, WhatNobodyTookGoesWithTheQueue) {
   if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
   const std::size_t before = shared_bytes();
   {
@@ -568,6 +571,63 @@ TEST(QueueMemory, WhatNobodyTookGoesWithTheQueue) {
     for (int i = 0; i != 20; ++i) (void)queue.get();
   }
   EXPECT_EQ(shared_bytes(), before);
+}
+
+class QueueMemory : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
+  }
+  const std::string large_ = std::string(std::size_t{1} << 20U, 'x');
+};
+
+TEST_F(QueueMemory, AFullMemoryIsAnErrorOfPutAndNothingIsLost) {
+  Queue<std::string> queue;
+  queue.put("first");
+  {
+    const testing::NoMemory none;
+    EXPECT_THROW(queue.put(large_), SharedMemoryFull);
+    EXPECT_THROW((void)queue.try_put(large_), SharedMemoryFull);
+    queue.put("second");  // which fits into its slot
+    EXPECT_EQ(queue.size(), 2u);
+  }
+  queue.put(large_);
+  EXPECT_EQ(queue.get(), "first");
+  EXPECT_EQ(queue.get(), "second");
+  EXPECT_EQ(queue.get(), large_);
+  EXPECT_TRUE(queue.empty());
+}
+
+TEST_F(QueueMemory, WithoutMemoryToGrowWhatIsInsideStays) {
+  Queue<int> queue;
+  const testing::NoMemory none;
+  int put = 0;
+  EXPECT_THROW(
+      {
+        for (; put != 10'000'000; ++put) queue.put(put);
+      },
+      SharedMemoryFull);
+  ASSERT_GT(put, 0);
+  EXPECT_EQ(queue.size(), static_cast<std::size_t>(put));
+  for (int i = 0; i != put; ++i) ASSERT_EQ(queue.get(), i);
+  EXPECT_TRUE(queue.empty());
+  queue.put(put);  // there are slots again
+  EXPECT_EQ(queue.get(), put);
+}
+
+TEST_F(QueueMemory, AQueueThatIsToWaitForMemoryDoes) {
+  const Queue<std::string> queue(QueueOptions{.wait_for_memory = true});
+  const std::string larger(8 * large_.size(), 'y');  // than what the heap may have kept
+  std::optional<testing::NoMemory> none(std::in_place);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_THROW((void)queue.try_put_for(larger, 30ms), SharedMemoryFull);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 30ms);
+  auto late = std::async(std::launch::async, [&] { queue.put(larger); });
+  EXPECT_EQ(late.wait_for(30ms), std::future_status::timeout);
+  EXPECT_TRUE(queue.empty());
+  none.reset();
+  EXPECT_NO_THROW(late.get());
+  EXPECT_EQ(queue.get(), larger);
 }
 
 }  // namespace
