@@ -337,6 +337,9 @@ class Ring {
   static constexpr std::uint32_t lap_of(std::uint64_t word) {
     return static_cast<std::uint32_t>(word >> 32U);
   }
+  static constexpr bool is_taken(State state) {
+    return state == kTaking || state == kLeased || state == kDone;
+  }
   /// The same lap and STOP with another state.
   static constexpr std::uint64_t with(std::uint64_t word, State state, std::uint32_t tag) {
     return make(lap_of(word), state, tag, word & kStop);
@@ -368,6 +371,8 @@ class Ring {
     return reinterpret_cast<Slot*>(base_ + header_->rings[ring].at.load());
   }
   [[nodiscard]] Place place_of(std::uint64_t position) const;
+  [[gnu::always_inline]] [[nodiscard]] Place place_in(std::uint32_t ring, std::uint64_t base,
+                                                      std::uint64_t position) const;
   [[gnu::always_inline]] [[nodiscard]] bool is_in_newest(std::uint64_t position,
                                                          Place& place) const;
   [[nodiscard]] std::uint64_t position_of(std::uint32_t ring, std::size_t index,
@@ -388,6 +393,9 @@ class Ring {
   /// inside.
   [[nodiscard]] std::uint64_t head_stride() const {
     return header_->limit >= Machine::kLagsFrom ? Machine::kStride : 1;
+  }
+  static void count_delivery(Slot& slot) {
+    if (slot.deliveries != UINT8_MAX) ++slot.deliveries;
   }
   [[nodiscard]] static bool is_awaited(const Atom<std::uint32_t>& event) {
     return (event.load() & kWaiting) != 0;

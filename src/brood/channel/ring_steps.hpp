@@ -20,11 +20,17 @@ auto Ring<Machine>::place_of(std::uint64_t position) const -> Place {
     next = header_->rings[k + 1].base.load();
     if (next > position) break;
   }
-  const std::uint32_t bits = bits_of(k);
+  return place_in(k, base, position);
+}
+
+template <class Machine>
+inline auto Ring<Machine>::place_in(std::uint32_t ring, std::uint64_t base,
+                                    std::uint64_t position) const -> Place {
+  const std::uint32_t bits = bits_of(ring);
   const std::uint64_t offset = position - base;
   const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
-  Slot* const slots = slots_of(k);
-  return {.ring = k,
+  Slot* const slots = slots_of(ring);
+  return {.ring = ring,
           .lap = static_cast<std::uint32_t>(offset >> bits),
           .slot = slots + (offset & mask),
           .next = slots + ((offset + kPrefetch) & mask)};
@@ -38,14 +44,7 @@ inline bool Ring<Machine>::is_in_newest(std::uint64_t position, Place& place) co
   const Entry* const ring = &header_->rings[k];
   const std::uint64_t base = ring[0].base.load();
   if (position < base || position >= ring[1].base.load()) return false;
-  const std::uint32_t bits = bits_of(k);
-  const std::uint64_t offset = position - base;
-  const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
-  Slot* const slots = slots_of(k);
-  place.ring = k;
-  place.lap = static_cast<std::uint32_t>(offset >> bits);
-  place.slot = slots + (offset & mask);
-  place.next = slots + ((offset + kPrefetch) & mask);
+  place = place_in(k, base, position);
   return true;
 }
 
@@ -139,9 +138,7 @@ std::uint64_t Ring<Machine>::first_untaken(std::uint64_t position) const {
     const Place place = place_of(position);
     const std::uint64_t word = place.slot->word.load();
     const auto ahead = static_cast<std::int32_t>(lap_of(word) - place.lap);
-    const State state = state_of(word);
-    const bool taken = state == kTaking || state == kLeased || state == kDone;
-    if (ahead < 0 || (ahead == 0 && !taken)) return position;
+    if (ahead < 0 || (ahead == 0 && !is_taken(state_of(word)))) return position;
   }
 }
 
@@ -308,8 +305,7 @@ auto Ring<Machine>::pass(Place place, std::uint64_t word) const -> Passing {
     const bool removed = place.slot->word.compare_exchange_strong(word, freed(word));
     return removed ? Passing::over : Passing::again;
   }
-  const bool taken = state == kTaking || state == kLeased || state == kDone;
-  return taken ? Passing::over : Passing::no;
+  return is_taken(state) ? Passing::over : Passing::no;
 }
 
 // `taken` positions up to `head` are taken or passed over: producers who wait for that must know.
@@ -352,7 +348,7 @@ inline bool Ring<Machine>::take_one(Tag me, Held& out, bool lease, Hint& hint) c
   if (head > remembered || next - head >= head_stride() || is_awaited(header_->room)) {
     tell_of_room(next, 1);
   }
-  if (place.slot->deliveries != UINT8_MAX) ++place.slot->deliveries;
+  count_delivery(*place.slot);
   if (is_awaited(header_->items)) [[unlikely]]
     pass_on_item(next);
   return true;
@@ -398,7 +394,7 @@ RingStep Ring<Machine>::take(Tag me, std::span<Held> out, std::size_t& got, bool
         tell_of_room(next, next - begin);
       }
       for (const Held& held : out.first(got)) {
-        if (held.slot->deliveries != UINT8_MAX) ++held.slot->deliveries;
+        count_delivery(*held.slot);
       }
       if (is_awaited(header_->items)) pass_on_item(next);
       return RingStep::done;
@@ -440,7 +436,7 @@ std::size_t Ring<Machine>::take_late(Tag me, std::span<Held> out, bool lease) co
         const std::uint64_t position = position_of(k, i, lap_of(word));
         if (!slots[i].word.compare_exchange_strong(word, mine)) continue;
         out[got] = {slots + i, position, mine};
-        if (slots[i].deliveries != UINT8_MAX) ++slots[i].deliveries;
+        count_delivery(slots[i]);
         if (++got == out.size()) return got;
         break;
       }
