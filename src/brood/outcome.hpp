@@ -33,8 +33,10 @@ class [[nodiscard]] Outcome {
     check();
     if constexpr (!std::is_void_v<R>) return std::get<0>(state_);
   }
+  /// As above, and gives away what it has: an exception belongs to who catches it alone, whichever
+  /// thread destroys the outcome.
   R value() && {
-    check();
+    if (!has_value()) std::rethrow_exception(std::get<1>(std::move(state_)));
     if constexpr (!std::is_void_v<R>) return std::get<0>(std::move(state_));
   }
   /// The value, which must be there.

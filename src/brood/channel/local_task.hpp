@@ -90,6 +90,12 @@ class LocalResult : public LocalTask {
     }
     settled();
   }
+  /// Makes `error` its outcome, unless it was cancelled. Who takes it has it alone.
+  void fail_with(std::exception_ptr error) {
+    if (!begin()) return;
+    outcome_.emplace(std::move(error));
+    settled();
+  }
   /// Once, when ready.
   R take() { return std::move(*outcome_).value(); }
   Outcome<R> take_outcome() { return *std::move(outcome_); }

@@ -185,7 +185,7 @@ void ClusterClient::hear(Time now) {
     failed = table_.tick(now);
     begin_handing_over();
   }
-  fail(failed);
+  fail(std::move(failed));
 }
 
 void ClusterClient::look(Time now) {
@@ -200,7 +200,7 @@ void ClusterClient::look(Time now) {
     failed = table_.looked(nothing, now);
     begin_handing_over();
   }
-  fail(failed);
+  fail(std::move(failed));
 }
 
 // Agents do what they have for a client that they hear of, and stop what it does not want.
@@ -306,8 +306,8 @@ void ClusterClient::accept(const ResultMessage& message) {
 
 // The caller's predicate may take its time, which is not the receiver's.
 void ClusterClient::ask(const std::shared_ptr<const ClusterCall>& call, std::uint64_t number,
-                        const std::exception_ptr& error) {
-  post_callback([weak = weak_from_this(), call, number, error] {
+                        std::exception_ptr error) {
+  post_callback([weak = weak_from_this(), call, number, error = std::move(error)]() mutable {
     const bool again = worth_it(call->retry_if, error);
     const std::shared_ptr<ClusterClient> client = weak.lock();
     if (!client) return;  // its tasks have failed
@@ -322,13 +322,13 @@ void ClusterClient::ask(const std::shared_ptr<const ClusterCall>& call, std::uin
       }
       client->begin_handing_over();
     }
-    if (task) task->fail(error);
+    if (task) task->fail(std::move(error));
     client->end_handing_over();
   });
 }
 
-void ClusterClient::fail(const TaskTable::Failed& failed) {
-  for (const auto& [task, error] : failed) task->fail(error);
+void ClusterClient::fail(TaskTable::Failed failed) {
+  for (auto& [task, error] : failed) task->fail(std::move(error));
   end_handing_over();
 }
 
@@ -355,7 +355,7 @@ void ClusterClient::terminate() {
         TaskCancelled("the pool of the cluster was terminated before the task had ended")));
     begin_handing_over();
   }
-  fail(failed);
+  fail(std::move(failed));
   wake();
 }
 

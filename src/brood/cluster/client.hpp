@@ -94,8 +94,8 @@ class ClusterClient : public std::enable_shared_from_this<ClusterClient> {
   void tell_agents(Time now);
   void accept(const ResultMessage& message);
   void ask(const std::shared_ptr<const ClusterCall>& call, std::uint64_t number,
-           const std::exception_ptr& error);
-  void fail(const TaskTable::Failed& failed);
+           std::exception_ptr error);
+  void fail(TaskTable::Failed failed);
   [[nodiscard]] bool idle();
   /// What was begun with begin_handing_over(), with the mutex held, has been done.
   void begin_handing_over() { ++handing_over_; }

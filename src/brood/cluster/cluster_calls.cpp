@@ -30,7 +30,7 @@ ClusterCalls::ClusterCalls(std::shared_ptr<ClusterClient> client, CallOptions op
   }
 }
 
-std::exception_ptr numbered_crash(const std::exception_ptr& failure, std::uint64_t item) {
+std::exception_ptr numbered_crash(std::exception_ptr failure, std::uint64_t item) {
   if (item == ItemNumber::kNone) return failure;
   try {
     std::rethrow_exception(failure);

@@ -37,7 +37,7 @@ namespace brood::detail {
 
 /// The death of a worker says which item it was in, if `item` is a number; other failures say so
 /// already.
-std::exception_ptr numbered_crash(const std::exception_ptr& failure, std::uint64_t item);
+std::exception_ptr numbered_crash(std::exception_ptr failure, std::uint64_t item);
 
 /// The result of a task far away, as a Future has it.
 template <class R>
@@ -56,7 +56,7 @@ class ClusterResult final : public LocalResult<R>, public ClusterTask {
     });
   }
   void fail(std::exception_ptr error) override {
-    this->compute_by([&]() -> R { std::rethrow_exception(numbered_crash(error, item_)); });
+    this->fail_with(numbered_crash(std::move(error), item_));
   }
 
  private:
