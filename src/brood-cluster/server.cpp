@@ -42,9 +42,11 @@ std::vector<std::string> agent_requests(const std::string& name) {
           fmt::format("$JS.API.CONSUMER.MSG.NEXT.{}_tasks.*", name),
           fmt::format("$JS.ACK.{}_tasks.>", name),
           fmt::format("$JS.API.DIRECT.GET.{}_parts.>", name),
-          fmt::format("$JS.API.STREAM.PURGE.{}_parts", name),
+          fmt::format("$JS.API.STREAM.MSG.DELETE.{}_parts", name),
           fmt::format("{}.result.*", name),
-          fmt::format("{}.part.>", name),
+          fmt::format("{}.result_part.>", name),
+          fmt::format("$JS.API.STREAM.MSG.DELETE.{}_result_parts", name),
+          fmt::format("$JS.API.STREAM.PURGE.{}_result_parts", name),
           fmt::format("{}.claim", name),
           fmt::format("{}.beat", name)};
 }

@@ -224,8 +224,8 @@ def check_answers_stay(client, agent, tasks):
     listener, speaker = RawNats(client), RawNats(agent)
     try:
         assert listener.ask("SUB brood.> 1") == "PONG"
-        part = "brood.part.forged"
-        wanted = f"brood.api.DIRECT.GET.brood_parts.{part}"
+        part = "brood.result_part.forged"
+        wanted = "brood.api.DIRECT.GET.brood_parts.brood.part.forged"
         assert speaker.ask(f"SUB x 1\r\nPUB {part} 6\r\nforged").startswith("-ERR")
         said = speaker.ask(f"PUB {wanted} {tasks} 0\r\n\r\nPUB {part} {tasks} 6\r\nforged")
         while said != "PONG":
@@ -264,7 +264,10 @@ def access(cluster):
         "PUB $JS.API.STREAM.DELETE.brood_tasks 0\r\n",
         "PUB $JS.API.STREAM.MSG.GET.brood_tasks 0\r\n",
         "PUB $JS.API.DIRECT.GET.brood_parts 0\r\n",
+        "PUB brood.part.x 0\r\n",
+        "PUB $JS.API.DIRECT.GET.brood_result_parts.x 0\r\n",
         "SUB brood.part.> 1",
+        "SUB brood.result_part.> 1",
         "PUB $JS.API.CONSUMER.MSG.NEXT.brood_results.x 0\r\n",
         "PUB $JS.API.CONSUMER.DELETE.brood_tasks.x 0\r\n",
         "PUB $JS.ACK.brood_results.x 0\r\n",

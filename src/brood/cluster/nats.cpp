@@ -190,12 +190,17 @@ bool Nats::connected() const {
 }
 
 natsStatus Nats::publish(const std::string& subject, const char* id,
-                         std::span<const std::byte> message, jsErrCode& error) const {
+                         std::span<const std::byte> message, jsErrCode& error,
+                         std::uint64_t* place) const {
   jsPubOptions options;
   jsPubOptions_Init(&options);
   options.MsgId = id;
-  return js_Publish(nullptr, js_.get(), subject.c_str(), message.data(),
-                    static_cast<int>(message.size()), &options, &error);
+  jsPubAck* found = nullptr;
+  const natsStatus status = js_Publish(&found, js_.get(), subject.c_str(), message.data(),
+                                       static_cast<int>(message.size()), &options, &error);
+  const PublishAck ack(found);
+  if (status == NATS_OK && place != nullptr) *place = ack->Sequence;
+  return status;
 }
 
 natsStatus Nats::add_stream(jsStreamConfig& config, jsErrCode& error) const {
@@ -206,8 +211,9 @@ natsStatus Nats::add_stream(jsStreamConfig& config, jsErrCode& error) const {
     const bool no_room = error == JSStorageResourcesExceededErr ||
                          error == JSInsufficientResourcesErr ||
                          error == JSAccountResourcesExceededErr;
-    if (status == NATS_OK && smaller && config.MaxBytes / 4 >= kLeast) {
-      config.MaxBytes /= 4;  // the next ones want some of it, too
+    if (status == NATS_OK && smaller && config.MaxBytes > kLeast) {
+      config.MaxBytes =
+          std::max(config.MaxBytes / 4, kLeast);  // the next ones want some of it, too
       return js_UpdateStream(nullptr, js_.get(), &config, nullptr, &error);
     }
     if (status == NATS_OK || !no_room || config.MaxBytes / 2 < kLeast) return status;

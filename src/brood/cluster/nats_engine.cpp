@@ -67,7 +67,8 @@ class TaskEngine {
   }
 
   const Nats nats_;
-  const NatsParts parts_{nats_};
+  const NatsParts task_parts_{nats_, "part"};
+  const NatsParts result_parts_{nats_, "result_part"};
   const std::string tasks_stream_;
   const std::string results_stream_;
   const std::string consumer_;
@@ -107,7 +108,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
   bool send(std::uint64_t /*build*/, const std::string& id,
             std::span<const std::byte> message) override {
     jsErrCode error{};
-    const natsStatus status = parts_.publish(tasks_subject_, id.c_str(), message, error);
+    const natsStatus status = task_parts_.publish(tasks_subject_, id.c_str(), message, error);
     const bool sent = status == NATS_OK;
     // NATS_INSUFFICIENT_BUFFER: the connection is down, and nothing is kept for later.
     may_have_arrived_ =
@@ -134,13 +135,13 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     const NatsMessage first = std::move(received_.front());
     received_.pop_front();
     Bytes bytes;
-    const NatsParts::Read read = parts_.read(first.get(), bytes);
+    const NatsParts::Read read = result_parts_.read(first.get(), bytes);
     if (read == NatsParts::Read::later) {
       natsMsg_Nak(first.get(), nullptr);
       return std::nullopt;
     }
     natsMsg_Ack(first.get(), nullptr);
-    parts_.discard(first.get());
+    result_parts_.discard(first.get());
     if (read == NatsParts::Read::never) return std::nullopt;  // lost, which is found out
     return bytes;
   }
@@ -150,7 +151,7 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     const std::uint64_t held = held_for(tasks_stream_, consumer_, known) +
                                held_for(results_stream_, results_consumer_, known);
     // Without their stream agents could not tell that parts are lost.
-    known = known && parts_.is_there();
+    known = known && task_parts_.is_there() && result_parts_.is_there();
     jsErrCode error{};
     answers_ = known || ensure(error) == NATS_OK;
     return known && held == 0;
@@ -232,7 +233,9 @@ class NatsClient final : public ClientEngine, private TaskEngine {
     if (!there(status)) return status;
     status = make_stream(results_stream_, nats_.setup().name + ".result.*", error);
     if (!there(status)) return status;
-    status = parts_.make_stream(error);
+    status = task_parts_.make_stream(error);
+    if (!there(status)) return status;
+    status = result_parts_.make_stream(error);
     if (!there(status)) return status;
     status = make_consumer(tasks_stream_, consumer_, tasks_subject_, false, error);
     if (!there(status)) return status;
@@ -267,7 +270,7 @@ class NatsAgent final : public AgentEngine, private TaskEngine {
     }
     NatsMessage message = std::move(fetched.front());
     Delivery delivery;
-    const NatsParts::Read read = parts_.read(message.get(), delivery.message);
+    const NatsParts::Read read = task_parts_.read(message.get(), delivery.message);
     if (read != NatsParts::Read::whole) {
       if (read == NatsParts::Read::later) {
         natsMsg_Nak(message.get(), nullptr);
@@ -296,7 +299,7 @@ class NatsAgent final : public AgentEngine, private TaskEngine {
     const NatsMessage message = take(id);
     if (!message) return;
     natsMsg_Ack(message.get(), nullptr);
-    parts_.discard(message.get());
+    task_parts_.discard(message.get());
   }
   void give_back(std::uint64_t id) override {
     if (const NatsMessage message = take(id)) natsMsg_Nak(message.get(), nullptr);
@@ -322,7 +325,7 @@ class NatsAgent final : public AgentEngine, private TaskEngine {
         client.size() == 32 && client.find_first_not_of("0123456789abcdef") == std::string::npos;
     if (!plain) return true;  // nobody is called so
     jsErrCode error{};
-    return parts_.publish(results_subject(client), nullptr, message, error) == NATS_OK;
+    return result_parts_.publish(results_subject(client), nullptr, message, error) == NATS_OK;
   }
   void beat(std::span<const std::byte> message) override { tell(beats_subject_, message); }
   std::vector<Bytes> notes() override { return heard(notes_.get()); }

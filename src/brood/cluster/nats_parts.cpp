@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <sstream>
 #include <string_view>
 #include <thread>
 
@@ -14,7 +15,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr const char* kHeader = "Brood-Parts";  // NAME PARTS BYTES
+constexpr const char* kHeader = "Brood-Parts";   // NAME PARTS BYTES
+constexpr const char* kPlaces = "Brood-Places";  // the place of each part in the stream
 constexpr std::int64_t kStreamBytes = std::int64_t{1} << 30U;
 constexpr auto kUnfetched = 1h;
 /// Beside the bytes a message has a subject and headers.
@@ -26,12 +28,15 @@ constexpr auto kLag = 20ms;
 
 }  // namespace
 
-NatsParts::NatsParts(const Nats& nats) : nats_(nats), stream_(nats.setup().name + "_parts") {}
+NatsParts::NatsParts(const Nats& nats, const std::string& kind)
+    : nats_(nats),
+      stream_(fmt::format("{}_{}s", nats.setup().name, kind)),
+      subject_(fmt::format("{}.{}.", nats.setup().name, kind)) {}
 
 natsStatus NatsParts::make_stream(jsErrCode& error) const {
   jsStreamConfig config;
   jsStreamConfig_Init(&config);
-  const std::string subject = nats_.setup().name + ".part.>";
+  const std::string subject = subject_ + ">";
   const char* subjects[] = {subject.c_str()};
   config.Name = stream_.c_str();
   config.Subjects = subjects;
@@ -52,7 +57,7 @@ bool NatsParts::is_there() const {
 }
 
 std::string NatsParts::subject_of(const std::string& name, const std::string& part) const {
-  return fmt::format("{}.part.{}.{}", nats_.setup().name, name, part);
+  return fmt::format("{}{}.{}", subject_, name, part);
 }
 
 natsStatus NatsParts::publish(const std::string& subject, const char* id,
@@ -60,18 +65,25 @@ natsStatus NatsParts::publish(const std::string& subject, const char* id,
   const std::size_t most = nats_.most_bytes() - kOverhead;
   if (message.size() <= most) return nats_.publish(subject, id, message, error);
   const std::string name = random_hex_digits(kNameBytes);
-  std::size_t parts = 0;
+  std::vector<std::uint64_t> places;
   natsStatus status = NATS_OK;
   for (std::size_t at = 0; at < message.size() && status == NATS_OK; at += most) {
     const auto part = message.subspan(at, std::min(most, message.size() - at));
-    status = nats_.publish(subject_of(name, std::to_string(parts++)), nullptr, part, error);
+    std::uint64_t place = 0;
+    status = nats_.publish(subject_of(name, std::to_string(places.size())), nullptr, part, error,
+                           &place);
+    if (status == NATS_OK) places.push_back(place);
   }
+  const bool may_have_arrived = status != NATS_OK && error == 0;
   natsMsg* made = nullptr;
   if (status == NATS_OK) status = natsMsg_Create(&made, subject.c_str(), nullptr, nullptr, 0);
   const NatsMessage reference(made);
   if (status == NATS_OK) {
-    const std::string value = fmt::format("{} {} {}", name, parts, message.size());
+    const std::string value = fmt::format("{} {} {}", name, places.size(), message.size());
     status = natsMsgHeader_Set(made, kHeader, value.c_str());
+  }
+  if (status == NATS_OK) {
+    status = natsMsgHeader_Set(made, kPlaces, fmt::format("{}", fmt::join(places, " ")).c_str());
   }
   if (status == NATS_OK) {
     jsPubOptions options;
@@ -80,7 +92,10 @@ natsStatus NatsParts::publish(const std::string& subject, const char* id,
     status = js_PublishMsg(nullptr, nats_.js(), made, &options, &error);
   }
   // If the server has taken the reference all the same, it names nothing, and counts as lost.
-  if (status != NATS_OK) purge(name);
+  if (status != NATS_OK) {
+    remove(places);
+    if (may_have_arrived) purge(name);
+  }
   return status;
 }
 
@@ -141,8 +156,24 @@ NatsParts::Read NatsParts::read(natsMsg* message, Bytes& bytes) const {
 }
 
 void NatsParts::discard(natsMsg* message) const {
-  if (const auto reference = reference_of(message); reference && !reference->name.empty()) {
-    purge(reference->name);
+  const char* value = nullptr;
+  if (natsMsgHeader_Get(message, kPlaces, &value) != NATS_OK || value == nullptr) return;
+  std::vector<std::uint64_t> places;
+  std::istringstream text(value);
+  for (std::uint64_t place = 0; text >> place && places.size() < kMostBytes / kNameBytes;) {
+    places.push_back(place);
+  }
+  remove(places);
+}
+
+// NOTE: one by one. What nats-server (2.9.10) purges by subject it goes on counting as used, until
+// all of max_file_store is, and it takes nothing more.
+void NatsParts::remove(std::span<const std::uint64_t> places) const {
+  jsOptions options;
+  jsOptions_Init(&options);
+  options.Wait = kAnswer;
+  for (const std::uint64_t place : places) {
+    static_cast<void>(js_DeleteMsg(nats_.js(), stream_.c_str(), place, &options, nullptr));
   }
 }
 

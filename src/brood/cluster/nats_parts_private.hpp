@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,7 +13,12 @@ namespace brood::detail {
 
 /// Messages that may be larger than the server takes in one piece. Those are cut into parts, which
 /// lie in a stream of their own until the message that names them, in a header, is done with; what
-/// nobody fetches goes after an hour. Any threads at once.
+/// nobody fetches goes after an hour. Any threads at once. SUBTLE: tasks and results have one each,
+/// or tasks could take all the room, and wait for results that there is no room for.
+///
+/// They are removed by their places in the stream. A server that lost its store counts places from
+/// 1 again: who is done with a message of before may then take a part of another away, which is
+/// lost.
 ///
 /// The parts may be lost while the message is not: then it cannot be read, by anybody, and is to be
 /// treated as lost itself.
@@ -21,7 +27,8 @@ class NatsParts {
   /// Of a message, in bytes.
   static constexpr std::size_t kMostBytes = std::size_t{64} << 20U;
 
-  explicit NatsParts(const Nats& nats);
+  /// `kind`: what the stream and its subjects are called by.
+  NatsParts(const Nats& nats, const std::string& kind);
 
   /// Makes the stream, if it is not there. A client's.
   natsStatus make_stream(jsErrCode& error) const;
@@ -45,10 +52,13 @@ class NatsParts {
   };
   [[nodiscard]] std::string subject_of(const std::string& name, const std::string& part) const;
   static std::optional<Reference> reference_of(natsMsg* message);
+  void remove(std::span<const std::uint64_t> places) const;
+  /// Those whose places are not known.
   void purge(const std::string& name) const;
 
   const Nats& nats_;
   const std::string stream_;
+  const std::string subject_;  // before the name
 };
 
 }  // namespace brood::detail

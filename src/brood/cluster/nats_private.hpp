@@ -56,9 +56,10 @@ class Nats {
   /// The largest message that the server takes. Never waits for it.
   [[nodiscard]] std::size_t most_bytes() const { return most_bytes_; }
 
-  /// Into a stream, confirmed. `id`: the server takes it once; null: as often as it comes.
+  /// Into a stream, confirmed. `id`: the server takes it once; null: as often as it comes. `place`,
+  /// if not null: where in the stream it is.
   natsStatus publish(const std::string& subject, const char* id, std::span<const std::byte> message,
-                     jsErrCode& error) const;
+                     jsErrCode& error, std::uint64_t* place = nullptr) const;
   /// Makes a stream; of fewer MaxBytes, at least 16 MiB, if the server has no more room to promise.
   natsStatus add_stream(jsStreamConfig& config, jsErrCode& error) const;
   /// Up to `most` messages: waits for the first, in milliseconds, at least 1, and takes what else
