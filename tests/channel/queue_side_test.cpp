@@ -69,22 +69,20 @@ TEST_F(QueueSides, WhoSleptForAMomentOnlyLooksNextTimeToo) {
 }
 
 TEST_F(QueueSides, AStreamIsLeftAloneForLongerThanSingleMessages) {
-  const auto looks_after = [this](std::uint64_t messages) {
-    int looks = 0;
+  // What is there after the first pause, eight times; then how long the second one would be.
+  const auto second_pause = [this](std::uint64_t messages) {
+    std::chrono::nanoseconds second{};
     for (int i = 0; i != 8; ++i) {
       side_.hint.set(side_.hint.next() + messages);
       QueueSide::Wait wait(side_);
-      looks = wait_in_vain(wait);
+      EXPECT_TRUE(wait.pause());
+      second = wait.moment();
       wait.found();
     }
-    return looks;
+    return second;
   };
-  const auto start = Clock::now();
-  const int stream = looks_after(100);  // of the last wait: 2 us each
-  const int single = looks_after(1);    // from 0.2 us on
-  if (Clock::now() - start >= 16 * 120us) GTEST_SKIP() << "others had the processor";
-  EXPECT_LE(stream, 21);
-  EXPECT_GT(single, stream);
+  EXPECT_EQ(second_pause(100), 2us);
+  EXPECT_EQ(second_pause(1), 400ns) << "twice the shortest";
 }
 
 TEST_F(QueueSides, ACopyBeginsWhereTheOriginalIs) {

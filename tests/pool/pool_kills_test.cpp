@@ -1,4 +1,5 @@
 // Workers that are killed from outside at any time: idle, busy, all at once, again and again.
+// Not for ThreadSanitizer: processes that are killed.
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -17,7 +18,7 @@
 #include <brood/bind.hpp>
 
 #include "pool_test_support.hpp"
-#include "support/single_step.hpp"
+#include "support/proof.hpp"
 
 namespace {
 
@@ -125,20 +126,25 @@ TEST_P(PoolKillsTest, TasksThatComeBackWhenThereIsNoRoomAreNotForgotten) {
   EXPECT_GE(quick, kAddressSanitizer ? 0 : 5);
 }
 
-/// Long enough that most workers come to work before they are killed: a pool whose workers die
-/// again and again before they can begin gives up.
-constexpr auto kKillPeriod = kAddressSanitizer ? 300ms : 10ms;
+using Clock = std::chrono::steady_clock;
+
+/// How long to leave workers alone between kills: about as long as they took to come to work on
+/// this machine, or a pool whose workers die again and again before they can begin gives up.
+Clock::duration kill_period(const Pool& pool, Clock::time_point made) {
+  pool.map(same, first_integers(100));
+  return std::max<Clock::duration>(Clock::now() - made, 10ms);
+}
 
 /// Kills a random worker in every period while it lives.
 class Killer {
  public:
-  explicit Killer(const Pool& pool) : pool_(pool) {
-    thread_ = std::jthread([this](std::stop_token stop) {
+  Killer(const Pool& pool, Clock::duration period) : pool_(pool) {
+    thread_ = std::jthread([this, period](std::stop_token stop) {
       std::mt19937 random(12345);
       while (!stop.stop_requested()) {
         const std::vector<int> pids = pool_.worker_pids();
         if (!pids.empty() && ::kill(pids[random() % pids.size()], SIGKILL) == 0) ++kills_;
-        std::this_thread::sleep_for(kKillPeriod);
+        std::this_thread::sleep_for(period);
       }
     });
   }
@@ -169,11 +175,13 @@ TEST_P(PoolKillsTest, AStormOfKillsChangesNoResultWhenItemsAreRetried) {
   const int items = storm_items();
   for (const int workers : {2, 5}) {
     for (const std::size_t chunk : {std::size_t{0}, std::size_t{1}}) {
+      const auto start = Clock::now();
       Pool pool({.workers = workers, .start_method = threaded(GetParam())});
+      const auto period = kill_period(pool, start);
       std::vector<std::uint64_t> results;
       int kills = 0;
       {
-        const Killer killer(pool);
+        const Killer killer(pool, period);
         results = pool.with({.chunk = chunk, .retries = 1000})
                       .map(hash_often, std::views::iota(0, items));
         kills = killer.kills();
@@ -193,11 +201,13 @@ TEST_P(PoolKillsTest, AStormOfKillsChangesNoResultWhenItemsAreRetried) {
 TEST_P(PoolKillsTest, AStormOfKillsCostsTheItemsInHand) {
   if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
   const int items = storm_items();
+  const auto start = Clock::now();
   Pool pool({.workers = 2, .start_method = threaded(GetParam())});
+  const auto period = kill_period(pool, start);
   std::vector<brood::Outcome<std::uint64_t>> outcomes;
   int kills = 0;
   {
-    const Killer killer(pool);
+    const Killer killer(pool, period);
     outcomes = pool.try_map(hash_often, std::views::iota(0, items));
     kills = killer.kills();
   }
@@ -221,12 +231,14 @@ TEST_P(PoolKillsTest, AStormOfKillsCostsTheItemsInHand) {
 
 TEST_P(PoolKillsTest, AStormOfKillsCostsTasksButNoneIsLost) {
   if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
+  const auto start = Clock::now();
   Pool pool({.workers = 2, .start_method = threaded(GetParam())});
+  const auto period = kill_period(pool, start);
   std::vector<brood::Future<std::string>> futures;
   int kills = 0;
   int failed = 0;
   {
-    const Killer killer(pool);
+    const Killer killer(pool, period);
     for (int i = 0; i < 5000; ++i) {
       futures.push_back(pool.submit(
           [](int n) { return std::string(static_cast<std::size_t>(hash_often(n) % 1000), 'x'); },

@@ -1,6 +1,7 @@
 // Connections and descriptors as arguments of processes, under every start method. Names in
 // brackets are the tests of CPython's _TestConnection and _TestPicklingConnections that ask for the
 // same.
+// Not for ThreadSanitizer: processes.
 #include <brood/connection.hpp>
 #include <brood/descriptor.hpp>
 #include <brood/process.hpp>
@@ -35,21 +36,32 @@ namespace {
 using namespace std::chrono_literals;
 using testing::eventually;
 
-std::size_t open_files_of(int pid) {
-  std::size_t count = 0;
+/// What each descriptor of a process leads to.
+std::vector<std::string> open_files_of(int pid) {
+  std::vector<std::string> files;
   std::error_code error;
   for (const auto& entry :
        std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
-    static_cast<void>(entry);
-    ++count;
+    std::error_code gone;
+    files.push_back(std::filesystem::read_symlink(entry.path(), gone).string());
   }
-  return count;
+  return files;
 }
 
 int server_pid() {
   const auto family = detail::Family::require();
   const auto tag = detail::Tag::from_bits(family->segment().header().watchdog.load());
   return family->registry().record(tag).pid.load();
+}
+
+/// Whether the first thread of a process sleeps in epoll_wait(); also where nobody may know.
+bool waits_for_events(int pid) {
+  const std::string text = testing::read_file("/proc/" + std::to_string(pid) + "/syscall");
+  bool found = text.empty() || text.starts_with(std::to_string(SYS_epoll_pwait) + " ");
+#ifdef SYS_epoll_wait
+  found = found || text.starts_with(std::to_string(SYS_epoll_wait) + " ");
+#endif
+  return found;
 }
 
 /// Whether a thread of this process sleeps in poll().
@@ -96,19 +108,22 @@ class ProcessDescriptors : public testing::EveryStartMethod {
     if (IsSkipped()) return;
     Process([] {}).start().join();  // a server that was not there is
     server_ = server_pid();
+    // With all that it opens before it serves.
+    ASSERT_TRUE(eventually([&] { return waits_for_events(server_); }));
     server_files_ = open_files_of(server_);
   }
   void TearDown() override {
     if (!IsSkipped() && server_pid() == server_) {
-      EXPECT_TRUE(eventually([&] { return open_files_of(server_) <= server_files_; }, 5s))
-          << "the fork server keeps " << open_files_of(server_) << " files, before "
-          << server_files_;
+      EXPECT_TRUE(
+          eventually([&] { return open_files_of(server_).size() <= server_files_.size(); }, 5s))
+          << "the fork server keeps " << ::testing::PrintToString(open_files_of(server_))
+          << ", before " << ::testing::PrintToString(server_files_);
     }
     EveryStartMethod::TearDown();
   }
   testing::TempDir dir_;
   int server_ = 0;
-  std::size_t server_files_ = 0;
+  std::vector<std::string> server_files_;
 };
 BROOD_UNDER_EVERY_START_METHOD(ProcessDescriptors);
 
@@ -159,7 +174,7 @@ TEST_P(ProcessDescriptors, TheEndOfAKilledChildIsSeenAtOnce) {
 
 TEST_P(ProcessDescriptors, AChildHasNoMoreThanItsOwn) {
   const auto count = [](Connection to, std::vector<Descriptor> more) {
-    to.send(static_cast<int>(open_files_of(::getpid()) - more.size()));
+    to.send(static_cast<int>(open_files_of(::getpid()).size() - more.size()));
   };
   std::set<int> counts;
   for (const std::size_t more : {0U, 1U, 20U}) {
@@ -324,9 +339,9 @@ TEST_P(ProcessDescriptors, ManyGoAndTooManyStayWhereTheyAre) {
   constexpr int kMost = static_cast<int>(detail::DescriptorOutbox::kMost);
   Pipe pipe;
   std::vector<Descriptor> files = many(kMost);
-  const std::size_t before = open_files_of(::getpid());
+  const std::size_t before = open_files_of(::getpid()).size();
   EXPECT_THROW(Process(count_open, std::move(pipe.second), std::move(files)), StateError);
-  EXPECT_EQ(open_files_of(::getpid()), before);
+  EXPECT_EQ(open_files_of(::getpid()).size(), before);
   ASSERT_EQ(files.size(), std::size_t{kMost});  // NOLINT(bugprone-use-after-move): it came back
   ASSERT_FALSE(pipe.second.closed());           // NOLINT(bugprone-use-after-move)
   EXPECT_FALSE(pipe.first.poll());
@@ -368,7 +383,7 @@ TEST_P(ProcessDescriptors, AServerWithoutDescriptorsSaysSo) {
   Pipe pipe;
   Process child(count_open, std::move(pipe.second), many(100));
   {
-    const FewDescriptors few(server_, server_files_ + 20);
+    const FewDescriptors few(server_, server_files_.size() + 20);
     try {
       child.start();
       ADD_FAILURE() << "it was started";

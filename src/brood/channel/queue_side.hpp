@@ -59,6 +59,8 @@ class alignas(64) QueueSide {
       moment_ = std::min(moment_ * 2, kLongest);
       return true;
     }
+    /// For how long the next pause leaves the queue alone; 0 before the first one.
+    [[nodiscard]] Nanoseconds moment() const noexcept { return moment_; }
     /// What was waited for is there. Looking was not in vain if it was nearly there when this side
     /// went to sleep: otherwise two sides that have once missed each other would both sleep from
     /// then on, each as the other takes so long to wake up.
