@@ -1,4 +1,5 @@
 // Classes with functions for cereal cross as they are, also with what cereal itself cannot write.
+// Not for ThreadSanitizer: one thread.
 #include <brood/channel/codec.hpp>
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// Not for ThreadSanitizer: one thread.
 #include <brood/channel/codec.hpp>
 
 #include <gtest/gtest.h>

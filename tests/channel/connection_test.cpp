@@ -22,6 +22,7 @@
 
 #include "channel/carriers.hpp"
 #include "support/forked.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 

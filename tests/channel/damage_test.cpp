@@ -1,5 +1,6 @@
 // Bytes from another process are not trusted: whatever they are, a value or a DecodeError comes
 // out, and no more memory is taken than the bytes could be worth.
+// Not for ThreadSanitizer: one thread.
 #include <brood/channel/codec.hpp>
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
 // Producers and consumers are killed and stopped at random; every message is accounted for.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -10,8 +11,7 @@
 
 #include "channel/ring_world.hpp"
 #include "support/forked.hpp"
-#include "support/sanitizers.hpp"
-#include "support/single_step.hpp"
+#include "support/proof.hpp"
 
 namespace brood::detail {
 namespace {
@@ -210,9 +210,6 @@ const Plan kPlans[] = {
 class RingChaos : public ::testing::TestWithParam<Plan> {};
 
 TEST_P(RingChaos, RandomKillsLoseNothing) {
-  if (brood::testing::kThreadSanitizer) {
-    GTEST_SKIP() << "ThreadSanitizer does not see what other processes do";
-  }
   Chaos chaos(GetParam(), 1);
   chaos.go(std::chrono::milliseconds(testing::prove_everything() ? 20'000 : 700));
 }

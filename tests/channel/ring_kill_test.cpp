@@ -1,4 +1,5 @@
 // Kills a process in a step of the ring at every instruction, and those who recover from that too.
+// Not for ThreadSanitizer: processes that are killed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 
 #include "channel/ring_world.hpp"
 #include "support/forked.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 
 namespace brood::detail {

@@ -1,7 +1,7 @@
 // Runs the ring under a deterministic scheduler: orders of steps, and deaths at any of them.
+// Not for ThreadSanitizer: one thread plays all.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <list>
 #include <map>
 #include <memory>
@@ -11,9 +11,8 @@
 #include <vector>
 
 #include "channel/ring_world.hpp"
-#include "support/sanitizers.hpp"
+#include "support/proof.hpp"
 #include "support/schedule.hpp"
-#include "support/single_step.hpp"
 
 namespace brood::detail {
 namespace {
@@ -373,13 +372,8 @@ const Case kCases[] = {
 class RingSchedules : public ::testing::TestWithParam<Case> {};
 
 TEST_P(RingSchedules, RandomOrdersLoseNothing) {
-  if (brood::testing::kThreadSanitizer) {
-    GTEST_SKIP() << "one thread that plays all: there is nothing to see for ThreadSanitizer";
-  }
   const Case& c = GetParam();
-  const char* only = std::getenv("BROOD_SEED");
-  const std::uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 0) : 1;
-  const std::uint64_t count = only != nullptr ? 1 : testing::prove_everything() ? 50'000 : 1'000;
+  const auto [first, count, only_one] = testing::seeds_to_try(1'000, 50'000);
   std::uint64_t steps = 0;
   std::uint64_t deaths = 0;
   std::uint64_t redelivered = 0;
@@ -399,7 +393,7 @@ TEST_P(RingSchedules, RandomOrdersLoseNothing) {
               static_cast<unsigned long long>(count), static_cast<unsigned long long>(steps),
               static_cast<unsigned long long>(deaths),
               static_cast<unsigned long long>(redelivered));
-  if (only == nullptr) {
+  if (!only_one) {
     EXPECT_GT(deaths, 0u);
   }
 }
@@ -436,14 +430,9 @@ const Bounded kBounded[] = {
 class RingExhaustive : public ::testing::TestWithParam<Bounded> {};
 
 TEST_P(RingExhaustive, AllOrdersWithinTheBoundsLoseNothing) {
-  if (brood::testing::kThreadSanitizer) {
-    GTEST_SKIP() << "one thread that plays all: there is nothing to see for ThreadSanitizer";
-  }
   const Bounded& b = GetParam();
   ExhaustiveChoices choices(testing::prove_everything() ? b.full : b.quick);
-  const std::uint64_t most = testing::prove_everything()         ? UINT64_MAX
-                             : brood::testing::kAddressSanitizer ? 5'000
-                                                                 : 60'000;
+  const std::uint64_t most = testing::orders_to_try(60'000);
   std::uint64_t runs = 0;
   std::uint64_t deaths = 0;
   do {

@@ -1,4 +1,5 @@
 // Dictionaries on a real server, changed by processes at once.
+// Not for ThreadSanitizer: it does not know libnats' locks.
 #include <gtest/gtest.h>
 
 #include <algorithm>

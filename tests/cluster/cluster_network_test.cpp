@@ -1,4 +1,5 @@
 // Three nodes, one server: what the network does to them.
+// Not for ThreadSanitizer: it does not know libnats' locks.
 #include <gtest/gtest.h>
 
 #include <signal.h>

@@ -1,4 +1,5 @@
 // Queues on a real server, with producers and consumers that are processes.
+// Not for ThreadSanitizer: it does not know libnats' locks.
 #include <gtest/gtest.h>
 
 #include <arpa/inet.h>

@@ -1,4 +1,5 @@
 // Three servers that are one cluster, each on a machine of its own: what of them may be lost.
+// Not for ThreadSanitizer: it does not know libnats' locks.
 #include <gtest/gtest.h>
 
 #include <chrono>

@@ -1,5 +1,6 @@
 // Agents that Slurm starts: a real one, with a controller and three nodes, each on a machine of its
 // own.
+// Not for ThreadSanitizer: it does not know libnats' locks.
 #include <gtest/gtest.h>
 
 #include <fcntl.h>

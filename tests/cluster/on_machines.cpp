@@ -1,3 +1,4 @@
+// Not for ThreadSanitizer: it does not know libnats' locks.
 #include "cluster/on_machines.hpp"
 
 #include <fcntl.h>

@@ -1,4 +1,5 @@
 // What a client decides, in virtual time.
+// Not for ThreadSanitizer: one thread plays all.
 #include <gtest/gtest.h>
 
 #include <chrono>

@@ -1,5 +1,6 @@
 // Kills clients at any instruction of a call, servers in the middle of one, and both at random: who
 // is left goes on at once, nothing is held, and what was acknowledged was done.
+// Not for ThreadSanitizer: processes that are killed.
 #include <gtest/gtest.h>
 
 #include <brood/brood.hpp>
@@ -19,6 +20,7 @@
 #include <brood/process/family.hpp>
 
 #include "support/eventually.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 #include "support/stepped_member.hpp"

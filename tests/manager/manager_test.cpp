@@ -1,5 +1,6 @@
 // Objects in a manager's server, under every start method. Names in comments are those of Python's
 // tests from which a behaviour comes.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <brood/brood.hpp>

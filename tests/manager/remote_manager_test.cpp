@@ -1,5 +1,6 @@
 // Managers that serve, and those who connect to them. Names in comments are those of Python's tests
 // from which a behaviour comes.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <brood/brood.hpp>

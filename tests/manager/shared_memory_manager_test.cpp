@@ -1,4 +1,5 @@
 // Shared memory whose names go with what made them. Names in comments are those of Python's tests.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <brood/brood.hpp>

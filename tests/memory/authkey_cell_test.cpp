@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "support/forked.hpp"
-#include "support/sanitizers.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 
 namespace brood::detail {

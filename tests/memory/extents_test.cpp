@@ -18,6 +18,7 @@
 #include <brood/platform/memory_file.hpp>
 
 #include "support/forked.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 

@@ -1,4 +1,5 @@
 // Kills a process in the heap at every instruction, and its recovery too; then all must be there.
+// Not for ThreadSanitizer: processes that are killed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 
 #include <brood/memory/heap.hpp>
 
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 
 namespace brood::detail {

@@ -1,8 +1,8 @@
 // Runs HeapBoard under a deterministic scheduler: every order of steps, and deaths at any of them.
+// Not for ThreadSanitizer: one thread plays all.
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdlib>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -10,9 +10,8 @@
 
 #include <brood/memory/heap_board.hpp>
 
-#include "support/sanitizers.hpp"
+#include "support/proof.hpp"
 #include "support/schedule.hpp"
-#include "support/single_step.hpp"
 
 namespace brood::detail {
 namespace {
@@ -337,13 +336,8 @@ const Case kCases[] = {
 class HeapSchedules : public ::testing::TestWithParam<Case> {};
 
 TEST_P(HeapSchedules, RandomOrdersLoseNothing) {
-  if (brood::testing::kThreadSanitizer) {
-    GTEST_SKIP() << "one thread that plays all: there is nothing to see for ThreadSanitizer";
-  }
   const Case& c = GetParam();
-  const char* only = std::getenv("BROOD_SEED");
-  const std::uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 0) : 1;
-  const std::uint64_t count = only != nullptr ? 1 : testing::prove_everything() ? 200'000 : 5'000;
+  const auto [first, count, only_one] = testing::seeds_to_try(5'000, 200'000);
   std::uint64_t steps = 0;
   std::uint64_t deaths = 0;
   for (std::uint64_t seed = first; seed != first + count; ++seed) {
@@ -360,7 +354,7 @@ TEST_P(HeapSchedules, RandomOrdersLoseNothing) {
   std::printf("%s: %llu seeds, %llu steps, %llu deaths\n", c.name,
               static_cast<unsigned long long>(count), static_cast<unsigned long long>(steps),
               static_cast<unsigned long long>(deaths));
-  if (only == nullptr) {
+  if (!only_one) {
     EXPECT_EQ(deaths != 0, c.crashes != 0);
   }
 }
@@ -406,13 +400,9 @@ const Bounded kBounded[] = {
 class HeapExhaustive : public ::testing::TestWithParam<Bounded> {};
 
 TEST_P(HeapExhaustive, AllOrdersWithinTheBoundsLoseNothing) {
-  if (brood::testing::kThreadSanitizer) {
-    GTEST_SKIP() << "one thread that plays all: there is nothing to see for ThreadSanitizer";
-  }
   const Bounded& b = GetParam();
   ExhaustiveChoices choices(testing::prove_everything() ? b.full : b.quick);
-  // Orders are proved by the other builds; for AddressSanitizer, which is slow, a part will do.
-  const std::uint64_t most = brood::testing::kAddressSanitizer ? 20'000 : UINT64_MAX;
+  const std::uint64_t most = testing::orders_to_try();
   std::uint64_t runs = 0;
   std::uint64_t deaths = 0;
   do {

@@ -9,6 +9,7 @@
 
 #include "memory/object_world.hpp"
 #include "support/forked.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 
 namespace brood::detail {

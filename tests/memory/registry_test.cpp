@@ -19,6 +19,7 @@
 #include <brood/platform/process_handle.hpp>
 
 #include "support/forked.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 

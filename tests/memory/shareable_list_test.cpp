@@ -18,6 +18,7 @@
 #include <brood/platform/file_lock.hpp>
 
 #include "support/forked.hpp"
+#include "support/proof.hpp"
 #include "support/sanitizers.hpp"
 #include "support/single_step.hpp"
 

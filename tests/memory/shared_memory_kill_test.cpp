@@ -1,5 +1,6 @@
 // Kills who makes shared memory with a name at any instruction: what is found is whole, and what is
 // there is registered.
+// Not for ThreadSanitizer: processes that are killed.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 #include <brood/memory/member.hpp>
 #include <brood/shared_memory.hpp>
 
+#include "support/proof.hpp"
 #include "support/sandbox.hpp"
 #include "support/single_step.hpp"
 

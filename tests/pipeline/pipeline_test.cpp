@@ -1,5 +1,6 @@
 // Pipelines: order, bounds, failures, kills, ends.
 // Length: what stages do is defined once, for all tests.
+// Not for ThreadSanitizer: processes.
 #include <brood/pipeline.hpp>
 
 #include <gtest/gtest.h>
@@ -683,65 +684,6 @@ TEST_P(PipelineTest, CtrlCEndsTheFamily) {
   ASSERT_EQ(::kill(-program.pid(), SIGINT), 0);  // a terminal's goes to all of the group
   EXPECT_EQ(program.wait(), -SIGINT) << program.describe();
   EXPECT_TRUE(program.all_gone()) << program.describe();
-}
-
-// Without processes: also for ThreadSanitizer.
-TEST(PipelineThreadsTest, ThreadsPauseBetweenAttempts) {
-  std::atomic<int> attempts{0};
-  const auto third_time = [&](int n) {
-    if (++attempts < 3) throw Odd("not yet");
-    return n;
-  };
-  const auto start = std::chrono::steady_clock::now();
-  const std::vector<int> results = pipeline()
-                                       .source(std::vector{7})
-                                       .parallel(third_time, {.threads = 1,
-                                                              .retries = 2,
-                                                              .retry_if = brood::retry_on<Odd>(),
-                                                              .backoff = 20ms,
-                                                              .jitter = 0})
-                                       .collect({.workers = 1});
-  EXPECT_EQ(results, std::vector{7});
-  EXPECT_GE(std::chrono::steady_clock::now() - start, 60ms);  // 20 and 40
-  EXPECT_THROW(
-      static_cast<void>(
-          pipeline().source(std::vector{7}).parallel(third_time, {.threads = 1, .backoff = -1ms})),
-      brood::ArgumentError);
-}
-
-TEST(PipelineThreadsTest, ThreadsAlone) {
-  std::atomic<int> most{0};
-  std::atomic<int> now{0};
-  const auto wait = [&](int n) {
-    const int here = ++now;
-    int seen = most.load();
-    while (seen < here && !most.compare_exchange_weak(seen, here)) continue;
-    std::this_thread::sleep_for(1ms);
-    --now;
-    return n;
-  };
-  std::vector<int> done;
-  pipeline()
-      .source(std::views::iota(0, 200))
-      .parallel(wait, {.threads = 8})
-      .in_order([&](int n) { done.push_back(n); })
-      .run({.workers = 1, .max_in_flight = 32});
-  EXPECT_EQ(done, numbers(200));
-  EXPECT_LE(most.load(), 8);
-  EXPECT_GT(most.load(), 1);
-  // Short ones, and a failure while others are at work.
-  EXPECT_EQ(pipeline()
-                .source(std::views::iota(0, 100'000))
-                .parallel(twice, {.threads = 2})
-                .parallel(plus_one, {.threads = 2})
-                .collect({.workers = 1})
-                .back(),
-            199'999);
-  EXPECT_THROW(pipeline()
-                   .source(std::views::iota(0))
-                   .parallel(not_seven, {.threads = 3})
-                   .collect({.workers = 1}),
-               Odd);
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+// Not for ThreadSanitizer: processes.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <sched.h>

@@ -1,3 +1,4 @@
+// Not for ThreadSanitizer: processes.
 #include <brood/platform/fork_local_fd.hpp>
 
 #include <fcntl.h>

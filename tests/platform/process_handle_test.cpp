@@ -1,3 +1,4 @@
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>

@@ -1,3 +1,4 @@
+// Not for ThreadSanitizer: processes.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/prctl.h>

@@ -1,5 +1,6 @@
 // The calls of a pool: what goes in, what comes out, in which order. Names in brackets are the
 // tests of CPython's _TestPool and ExecutorTest that ask for the same.
+// Not for ThreadSanitizer: processes.
 #include <unistd.h>
 
 #include <array>

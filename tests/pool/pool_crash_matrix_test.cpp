@@ -4,6 +4,7 @@
 // process is killed. In a worker that costs one item; in the pool's own process it is that
 // process's affair, and nothing of the pool is left behind. With 1, 2 and 5 workers. Names in
 // brackets are the tests of CPython's and loky's suites that ask for the same.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>

@@ -1,4 +1,5 @@
 // What is known of a worker that died: where, of what, and what it had used.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>

@@ -2,6 +2,7 @@
 // Every way in which a task can go wrong costs one item and nothing else; what goes wrong on its
 // way in and out is in pool_crash_matrix_test.cpp. Names in brackets are the tests of CPython's
 // suites that ask for the same.
+// Not for ThreadSanitizer: processes.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,5 +1,6 @@
 // Futures of worker processes: continuations, coroutines, several at once. Names in brackets are
 // those of CPython's suites that ask for the same.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 // The lazy map. Names in brackets are the tests of CPython's suites that ask for the same.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <unistd.h>
 

@@ -1,4 +1,5 @@
 // What every worker runs before its first task.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>

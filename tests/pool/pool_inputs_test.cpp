@@ -1,4 +1,5 @@
 // The inputs of a large map: workers begin while they are still copied.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>

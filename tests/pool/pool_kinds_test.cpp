@@ -8,6 +8,7 @@
 #include <list>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <ranges>
 #include <set>
 #include <stop_token>
@@ -35,29 +36,62 @@ using brood::Outcome;
 using brood::Pool;
 using brood::PoolClosed;
 using brood::SharedArray;
+using brood::StartMethod;
 using brood::StateError;
 using brood::TaskCancelled;
 using brood::ThreadPool;
 using brood::WorkerCrashed;
 
-class PoolKindsTest : public PoolTest {
+/// What does the work: a process, by its start method; a thread; or whoever calls.
+struct PoolKind {
+  std::string name;
+  std::optional<StartMethod> method = std::nullopt;
+};
+
+std::vector<PoolKind> all_kinds() {
+  std::vector<PoolKind> kinds{{.name = "threads"}, {.name = "caller"}};
+  for (const StartMethod method : brood::get_all_start_methods()) {
+    kinds.push_back({.name = to_string(method), .method = method});
+  }
+  return kinds;
+}
+
+class PoolKindsTest : public ::testing::TestWithParam<PoolKind> {
  protected:
-  /// Does the same with every kind of pool.
+  void SetUp() override {
+    if (GetParam().method && kThreadSanitizer) {
+      GTEST_SKIP() << "processes are not for ThreadSanitizer";
+    }
+    if (GetParam().method) brood::set_start_method(*GetParam().method);
+  }
+  void TearDown() override { brood::set_start_method(before_); }
+
+  /// Does the same with pools of each size.
   template <class Test>
   void with_each(Test test) {
-    for (const int workers : {1, 2, 5}) {
-      SCOPED_TRACE("processes: " + std::to_string(workers));
-      test(Pool({.workers = workers}));
+    if (GetParam().name == "caller") {
+      test(Pool({.workers = 0}));
+      return;
     }
     for (const int workers : {1, 2, 5}) {
-      SCOPED_TRACE("threads: " + std::to_string(workers));
-      test(ThreadPool({.workers = workers}));
+      SCOPED_TRACE("workers: " + std::to_string(workers));
+      if (GetParam().name == "threads") {
+        test(ThreadPool({.workers = workers}));
+      } else {
+        test(Pool({.workers = workers}));
+      }
     }
-    SCOPED_TRACE("none");
-    test(Pool({.workers = 0}));
   }
+
+ private:
+  StartMethod before_ = brood::get_start_method();
 };
-BROOD_UNDER_EVERY_START_METHOD(PoolKindsTest);
+INSTANTIATE_TEST_SUITE_P(, PoolKindsTest, ::testing::ValuesIn(all_kinds()),
+                         [](const auto& kind) { return kind.param.name; });
+
+/// What has no meaning for the other kinds.
+class PoolProcessesTest : public PoolTest {};
+BROOD_UNDER_EVERY_START_METHOD(PoolProcessesTest);
 
 int twice(int n) { return 2 * n; }
 int odd_fails(int n) {
@@ -140,7 +174,7 @@ TEST_P(PoolKindsTest, MapReduceIsWhatALoopGives) {
   });
 }
 
-TEST_P(PoolKindsTest, ADeathInAReductionNamesItsItem) {
+TEST_P(PoolProcessesTest, ADeathInAReductionNamesItsItem) {
   Pool pool({.workers = 2});
   const std::exception_ptr error = thrown_by([&] {
     pool.map_reduce(
@@ -169,7 +203,7 @@ TEST_P(PoolKindsTest, ForEachChangesElementsInPlace) {
   });
 }
 
-TEST_P(PoolKindsTest, ADeathInForEachNamesTheElement) {
+TEST_P(PoolProcessesTest, ADeathInForEachNamesTheElement) {
   Pool pool({.workers = 2});
   SharedArray<int> array(100);
   std::iota(array.begin(), array.end(), 0);
@@ -206,7 +240,9 @@ TEST_P(PoolKindsTest, TheRandomNumbersOfAnItemAreItsOwn) {
       lazily.push_back(n);
     EXPECT_EQ(lazily, expected);
   });
-  // An item that is computed again draws the same.
+}
+
+TEST_P(PoolProcessesTest, AnItemThatIsComputedAgainDrawsTheSameNumbers) {
   Pool pool({.workers = 2});
   const auto dies_first = [](std::string folder, int n) {
     const std::uint64_t number = brood::random_stream()();
@@ -249,7 +285,7 @@ struct Counter {
   std::string sign;
 };
 
-TEST_P(PoolKindsTest, AWorkerKeepsItsState) {
+TEST_P(PoolProcessesTest, AWorkerKeepsItsState) {
   const std::string ended = dir_.file("ended");
   {
     Pool pool({.workers = 2});
@@ -264,17 +300,9 @@ TEST_P(PoolKindsTest, AWorkerKeepsItsState) {
     pool.join();
   }
   EXPECT_GE(read_file(ended).size(), 1U);
-  const std::string of_threads = dir_.file("of_threads");
-  {
-    ThreadPool pool({.workers = 1});
-    for (int i = 1; i <= 5; ++i) {
-      EXPECT_EQ(pool.apply([&] { return ++brood::worker_state<Counter>(of_threads).count; }), i);
-    }
-  }
-  EXPECT_EQ(read_file(of_threads), ".");
 }
 
-TEST_P(PoolKindsTest, AWindowOfBytesBoundsWhatIsUnderWay) {
+TEST_P(PoolProcessesTest, AWindowOfBytesBoundsWhatIsUnderWay) {
   Pool pool({.workers = 2});
   constexpr std::size_t kItem = 100'000;
   const std::size_t before = brood::shared_memory_info().used;
@@ -294,7 +322,7 @@ TEST_P(PoolKindsTest, AWindowOfBytesBoundsWhatIsUnderWay) {
   EXPECT_LT(most - std::min(most, before), 24U << 20U);
 }
 
-TEST_P(PoolKindsTest, ManyItemsNeedNoMoreMemoryThanTheirWindow) {
+TEST_P(PoolProcessesTest, ManyItemsNeedNoMoreMemoryThanTheirWindow) {
   Pool pool({.workers = 2});
   const auto text = [](int n) { return std::string(200, static_cast<char>('a' + n % 26)); };
   const int items = kAddressSanitizer ? 10'000 : 400'000;
@@ -310,7 +338,7 @@ TEST_P(PoolKindsTest, ManyItemsNeedNoMoreMemoryThanTheirWindow) {
 }
 
 // [test_map_close]
-TEST_P(PoolKindsTest, LeavingALazyCallEarlyCancelsTheRest) {
+TEST_P(PoolProcessesTest, LeavingALazyCallEarlyCancelsTheRest) {
   const auto start = std::chrono::steady_clock::now();
   {
     Pool pool({.workers = 2});
@@ -367,6 +395,18 @@ TEST(ThreadPools, CancelDropsWhatWaitsAndAsksWhatRuns) {
   EXPECT_EQ(running.get(), 7);
   EXPECT_TRUE(is_a<TaskCancelled>(thrown_by([&] { waiting.get(); })));
   EXPECT_FALSE(pool.submit([] { return 1; }).then([](int n) { return n; }).get() == 2);
+}
+
+TEST(ThreadPools, AWorkerKeepsItsState) {
+  const TempDir dir;
+  const std::string ended = dir.file("ended");
+  {
+    ThreadPool pool({.workers = 1});
+    for (int i = 1; i <= 5; ++i) {
+      EXPECT_EQ(pool.apply([&] { return ++brood::worker_state<Counter>(ended).count; }), i);
+    }
+  }
+  EXPECT_EQ(read_file(ended), ".");
 }
 
 TEST(ThreadPools, StatesAreThoseOfPool) {

@@ -1,4 +1,5 @@
 // Limits of single calls: time, attempts, deadlines, priorities, cancellation.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <unistd.h>
 
@@ -552,17 +553,6 @@ TEST_P(PoolLimitsTest, KillsTimeoutsAndExceptionsTogetherLoseNothing) {
                   .map(brood::bind(unlucky, attempts), first_integers(400)),
               squares);
   }
-}
-
-TEST(CallLimits, PausesDoubleUpToTheLongestAndJitterShortensThem) {
-  const brood::detail::CallLimits limits{
-      .backoff = 10ms, .max_backoff = 1s, .jitter = 0.5, .retry_if = {}};
-  EXPECT_EQ(limits.pause(1, 0), 10ms);
-  EXPECT_EQ(limits.pause(2, 0), 20ms);
-  EXPECT_EQ(limits.pause(5, 0), 160ms);
-  EXPECT_EQ(limits.pause(9, 0), 1s);
-  EXPECT_EQ(limits.pause(4000, 0), 1s);
-  EXPECT_EQ(limits.pause(2, 1), 10ms);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // Records of the log say which item wrote them, and in which attempt.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 // Handles to shared objects through a pool: as arguments, results, of tasks that are retried.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <csignal>

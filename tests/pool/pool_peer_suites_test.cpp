@@ -2,6 +2,7 @@
 // in brackets are theirs. What has no counterpart: warnings about pools that are dropped (the
 // destructor ends them), reference cycles and garbage (there is none), a callable's exceptions that
 // are false.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>

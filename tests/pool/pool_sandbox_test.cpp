@@ -1,4 +1,5 @@
 // What a worker in a sandbox cannot do, and that it works as ever otherwise.
+// Not for ThreadSanitizer: processes.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>

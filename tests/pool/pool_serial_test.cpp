@@ -10,6 +10,8 @@
 #include <vector>
 
 #include <brood/bind.hpp>
+#include <brood/future.hpp>
+#include <brood/wait.hpp>
 #include <brood/worker_state.hpp>
 
 #include "pool_test_support.hpp"
@@ -45,6 +47,12 @@ TEST_F(SerialPoolTest, ComputesAllInOrderAndThrowsTheFirstFailure) {
   EXPECT_EQ(as<BadInput>(thrown_by([&] { pool_.map(note, first_integers(6)); })).what(),
             std::string("three"));
   EXPECT_EQ(order, first_integers(6));
+}
+
+TEST_F(SerialPoolTest, AFutureIsReadyAtOnce) {
+  brood::Future<int> future = pool_.submit([](int n) { return n; }, 1);
+  EXPECT_EQ(brood::wait({future}), std::vector<std::size_t>{0});
+  EXPECT_EQ(future.get(), 1);
 }
 
 TEST_F(SerialPoolTest, OutcomesAreThoseOfWorkers) {

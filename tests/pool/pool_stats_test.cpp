@@ -1,4 +1,5 @@
 // How long things took in a pool: the distributions, and what they are said to be.
+// Not for ThreadSanitizer: processes.
 #include <chrono>
 #include <cmath>
 #include <csignal>

@@ -1,4 +1,5 @@
 // What workers write to stderr: it comes out here, and a crash's report has the end of it.
+// Not for ThreadSanitizer: processes.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>

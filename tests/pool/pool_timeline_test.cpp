@@ -1,4 +1,5 @@
 // The timeline of a pool, read by another program.
+// Not for ThreadSanitizer: processes.
 #include <array>
 #include <chrono>
 #include <csignal>

@@ -1,4 +1,5 @@
 // Waiting for futures together with other things, under every start method.
+// Not for ThreadSanitizer: processes.
 #include <brood/wait.hpp>
 
 #include <signal.h>
@@ -108,13 +109,6 @@ TEST_P(PoolWait, AFutureHasADescriptor) {
     EXPECT_EQ(wait({ready}, 20s), Positions({0})) << "it stays ready";
   }
   EXPECT_EQ(future.get(), 5);
-}
-
-TEST(PoolWaitSerial, WithoutWorkersItIsReadyAtOnce) {
-  const Pool pool({.workers = 0});
-  Future<int> future = pool.submit([](int n) { return n; }, 1);
-  EXPECT_EQ(wait({future}), Positions({0}));
-  EXPECT_EQ(future.get(), 1);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // Workers that come and go while the pool works: recycled, idle, more of them, fewer of them.
+// Not for ThreadSanitizer: processes.
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -315,14 +316,6 @@ TEST_P(PoolWorkersTest, AMapGoesOnWhileThePoolIsResized) {
   mapper.join();
   EXPECT_EQ(results, first_integers(5000));
   EXPECT_EQ(pool.counts().crashed, 0U);
-}
-
-// [test_pool_maxtasksperchild_invalid]
-TEST(PoolOptions, LimitsOfWorkersThatCannotBeAreRefused) {
-  EXPECT_THROW(Pool({.workers = 1, .max_worker_age = -1s}), ArgumentError);
-  EXPECT_THROW(Pool({.workers = 1, .idle_timeout = -1s}), ArgumentError);
-  EXPECT_THROW(Pool({.workers = 1, .max_workers = 1000}), ArgumentError);
-  EXPECT_THROW(Pool({.workers = 0}).resize(1), StateError);
 }
 
 }  // namespace

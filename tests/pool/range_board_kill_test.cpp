@@ -1,4 +1,5 @@
 // Kills a worker of a RangeBoard at every instruction, and lets the others carry on.
+// Not for ThreadSanitizer: processes that are killed.
 #include <brood/pool/range_owner.hpp>
 
 #include <gtest/gtest.h>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 
 namespace brood::detail {

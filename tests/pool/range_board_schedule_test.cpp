@@ -1,19 +1,18 @@
 // Runs RangeBoard under a deterministic scheduler: every order of steps, and deaths at any of them.
+// Not for ThreadSanitizer: one thread plays all.
 #include <brood/pool/range_owner.hpp>
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "support/sanitizers.hpp"
+#include "support/proof.hpp"
 #include "support/schedule.hpp"
-#include "support/single_step.hpp"
 
 namespace brood::detail {
 namespace {
@@ -353,13 +352,8 @@ const Case kCases[] = {
 class RangeBoardSchedules : public ::testing::TestWithParam<Case> {};
 
 TEST_P(RangeBoardSchedules, RandomOrdersLoseNothing) {
-  if (brood::testing::kThreadSanitizer) {
-    GTEST_SKIP() << "one thread that plays all: there is nothing to see for ThreadSanitizer";
-  }
   const Case& c = GetParam();
-  const char* only = std::getenv("BROOD_SEED");
-  const std::uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 0) : 1;
-  const std::uint64_t count = only != nullptr ? 1 : testing::prove_everything() ? 50'000 : 1'000;
+  const auto [first, count, only_one] = brood::testing::seeds_to_try(1'000, 50'000);
   std::uint64_t steps = 0;
   std::uint64_t deaths = 0;
   std::uint64_t culprits = 0;
@@ -378,7 +372,7 @@ TEST_P(RangeBoardSchedules, RandomOrdersLoseNothing) {
   std::printf("%s: %llu seeds, %llu steps, %llu deaths, %llu culprits\n", c.name,
               static_cast<unsigned long long>(count), static_cast<unsigned long long>(steps),
               static_cast<unsigned long long>(deaths), static_cast<unsigned long long>(culprits));
-  if (only == nullptr) {
+  if (!only_one) {
     EXPECT_GT(culprits, 0u);
   }
 }
@@ -435,13 +429,9 @@ const Bounded kBounded[] = {
 class RangeBoardExhaustive : public ::testing::TestWithParam<Bounded> {};
 
 TEST_P(RangeBoardExhaustive, AllOrdersWithinTheBoundsLoseNothing) {
-  if (brood::testing::kThreadSanitizer) {
-    GTEST_SKIP() << "one thread that plays all: there is nothing to see for ThreadSanitizer";
-  }
   const Bounded& b = GetParam();
   ExhaustiveChoices choices(testing::prove_everything() ? b.full : b.quick);
-  // Orders are proved by the other builds; for AddressSanitizer, which is slow, a part will do.
-  const std::uint64_t most = brood::testing::kAddressSanitizer ? 20'000 : UINT64_MAX;
+  const std::uint64_t most = testing::orders_to_try();
   std::uint64_t runs = 0;
   std::uint64_t deaths = 0;
   do {

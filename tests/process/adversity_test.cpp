@@ -1,5 +1,6 @@
 // Machines that deny what every program is used to have: each gives a working family, or one clear
 // error, exit code 1 and nobody left; never a hang or a crash.
+// Not for ThreadSanitizer: processes.
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>

@@ -1,5 +1,6 @@
 // Connections between processes, under every start method. Names in brackets are the tests of
 // CPython's _TestConnection, _TestPoll and _TestPicklingConnections that ask for the same.
+// Not for ThreadSanitizer: processes.
 #include <brood/connection.hpp>
 
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 // Kills who changes a shared container at any instruction, and who takes over from that one: the
 // next finds it as it was before or after each change, it works as ever, and no memory is lost.
+// Not for ThreadSanitizer: processes that are killed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include <brood/process/family.hpp>
 #include <brood/set.hpp>
 
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 #include "support/stepped_member.hpp"
 

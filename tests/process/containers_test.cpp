@@ -30,6 +30,7 @@
 
 #include "support/eventually.hpp"
 #include "support/no_memory.hpp"
+#include "support/proof.hpp"
 #include "support/sanitizers.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"

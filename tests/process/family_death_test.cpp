@@ -1,4 +1,5 @@
 // What a death in the family leaves behind: nothing, and everybody else alone.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <unistd.h>
 

@@ -1,4 +1,5 @@
 // Programs of every kind that Brood finds itself in.
+// Not for ThreadSanitizer: processes.
 #include <algorithm>
 #include <chrono>
 #include <string>

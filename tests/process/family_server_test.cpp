@@ -1,4 +1,5 @@
 // The fork server dies or is stopped: the family goes on.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <sys/utsname.h>
 #include <unistd.h>

@@ -1,5 +1,6 @@
 // Listeners and their clients in a family, under every start method. Names in brackets are tests of
 // CPython's _TestListenerClient and _TestPicklingConnections.
+// Not for ThreadSanitizer: processes.
 #include <brood/listener.hpp>
 
 #include <unistd.h>

@@ -1,5 +1,6 @@
 // Processes that share locks, permits and a guarded value, killed and stopped at random: nothing of
 // what they did is lost or done twice, and who is stopped is not robbed. Under every start method.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -22,7 +23,7 @@
 #include <brood/shared_array.hpp>
 
 #include "support/eventually.hpp"
-#include "support/single_step.hpp"
+#include "support/proof.hpp"
 #include "support/start_methods.hpp"
 
 namespace brood {

@@ -1,5 +1,6 @@
 // Kills who writes a record on its way to the root: at sampled instructions of the call, and at
 // random under load. What was written is there once, in order and whole; others go on.
+// Not for ThreadSanitizer: processes that are killed.
 #include <gtest/gtest.h>
 
 #include <signal.h>
@@ -20,7 +21,7 @@
 #include <brood/process/log_collector.hpp>
 #include <brood/value.hpp>
 
-#include "support/sanitizers.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 

@@ -1,4 +1,5 @@
 // The log of a family: silent until it is switched on, for all at once, under every start method.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <signal.h>

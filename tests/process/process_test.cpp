@@ -1,5 +1,6 @@
 // What a Process does, under every start method. Names in brackets are the tests of CPython's
 // _TestProcess that ask for the same.
+// Not for ThreadSanitizer: processes.
 #include <brood/process.hpp>
 
 #include <fcntl.h>

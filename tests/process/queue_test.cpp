@@ -1,5 +1,6 @@
 // Queues between real processes, under every start method. Names in comments are those of Python's
 // tests from which a behaviour comes.
+// Not for ThreadSanitizer: processes.
 #include <brood/brood.hpp>
 
 #include <gtest/gtest.h>

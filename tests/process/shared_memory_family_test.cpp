@@ -1,4 +1,5 @@
 // Shared memory with a name travels as a value, and its name does not survive the family.
+// Not for ThreadSanitizer: processes.
 #include <signal.h>
 #include <unistd.h>
 

@@ -1,3 +1,4 @@
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 // Handles to shared objects as arguments of processes, and what becomes of the objects.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <unistd.h>

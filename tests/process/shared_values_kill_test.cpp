@@ -1,5 +1,6 @@
 // Kills who changes a shared value at any instruction, and who takes over from that one: the next
 // finds the lock, and a whole value or the word that it may not be whole.
+// Not for ThreadSanitizer: processes that are killed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <brood/shared_array.hpp>
 #include <brood/value.hpp>
 
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 #include "support/stepped_member.hpp"
 

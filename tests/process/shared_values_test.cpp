@@ -1,4 +1,5 @@
 // Value, Array, Guarded and SharedArray between processes.
+// Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <unistd.h>

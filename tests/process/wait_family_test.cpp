@@ -1,5 +1,6 @@
 // wait() and ReadyDescriptor between processes, under every start method. Names in brackets are the
 // tests of CPython's TestWait that ask for the same.
+// Not for ThreadSanitizer: processes.
 #include <brood/wait.hpp>
 
 #include <fcntl.h>

@@ -7,10 +7,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
-#include <string_view>
 
 #include "support/sanitizers.hpp"
 
@@ -30,11 +28,6 @@ inline void trap() {
 }
 
 }  // namespace
-
-bool prove_everything() {
-  const char* value = std::getenv("BROOD_PROVE");
-  return value != nullptr && std::string_view(value) == "1";
-}
 
 std::optional<std::string> SingleStep::why_not() {
 #if !defined(__x86_64__)

@@ -10,9 +10,6 @@
 
 namespace brood::testing {
 
-/// Whether BROOD_PROVE=1 asks for every kill point where a sample is the rule.
-bool prove_everything();
-
 /// A child process that runs one operation instruction by instruction, so that it can be stopped
 /// or killed at each of them. What the operation wrote to shared memory by then is there to see,
 /// and nothing else happens to that memory meanwhile.

@@ -1,4 +1,5 @@
 // BarrierWord under a deterministic scheduler: orders of steps, and deaths at any of them.
+// Not for ThreadSanitizer: one thread plays all.
 #include <brood/sync/barrier_word.hpp>
 
 #include <gtest/gtest.h>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
 namespace brood::detail {

@@ -1,8 +1,10 @@
 // ConditionWord under a deterministic scheduler: orders of steps, and deaths at any of them.
+// Not for ThreadSanitizer: one thread plays all.
 #include <brood/sync/condition_word.hpp>
 
 #include <gtest/gtest.h>
 
+#include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
 namespace brood::detail {

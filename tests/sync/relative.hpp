@@ -15,8 +15,8 @@
 #include <brood/process/family.hpp>
 
 #include "support/forked.hpp"
+#include "support/proof.hpp"
 #include "support/sanitizers.hpp"
-#include "support/single_step.hpp"
 
 namespace brood::detail {
 

@@ -4,7 +4,6 @@
 
 #include <bitset>
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
 #include <span>
 #include <stdexcept>
@@ -17,9 +16,8 @@
 #include <brood/memory/tag.hpp>
 #include <brood/platform/deadline.hpp>
 
-#include "support/sanitizers.hpp"
+#include "support/proof.hpp"
 #include "support/schedule.hpp"
-#include "support/single_step.hpp"
 
 namespace brood::detail {
 
@@ -229,10 +227,7 @@ inline Deadline some_time() { return Deadline::at(Deadline::Clock::time_point{})
 template <class Trial>
 void with_random_orders(const char* name, int crashes, Trial trial, std::uint64_t quick = 2'000,
                         std::uint64_t full = 100'000) {
-  if (testing::kThreadSanitizer) GTEST_SKIP() << "one thread that plays all: nothing to see";
-  const char* only = std::getenv("BROOD_SEED");
-  const std::uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 0) : 1;
-  const std::uint64_t count = only != nullptr ? 1 : testing::prove_everything() ? full : quick;
+  const auto [first, count, only_one] = testing::seeds_to_try(quick, full);
   std::uint64_t deaths = 0;
   for (std::uint64_t seed = first; seed != first + count; ++seed) {
     testing::RandomChoices choices(seed, crashes);
@@ -244,7 +239,7 @@ void with_random_orders(const char* name, int crashes, Trial trial, std::uint64_
   }
   std::printf("%s: %llu seeds, %llu deaths\n", name, static_cast<unsigned long long>(count),
               static_cast<unsigned long long>(deaths));
-  if (only == nullptr && crashes != 0) {
+  if (!only_one && crashes != 0) {
     EXPECT_GT(deaths, 0u);
   }
 }
@@ -252,9 +247,8 @@ void with_random_orders(const char* name, int crashes, Trial trial, std::uint64_
 /// The same with all orders within bounds.
 template <class Trial>
 void with_all_orders(const char* name, testing::ExhaustiveChoices::Bounds bounds, Trial trial) {
-  if (testing::kThreadSanitizer) GTEST_SKIP() << "one thread that plays all: nothing to see";
   testing::ExhaustiveChoices choices(bounds);
-  const std::uint64_t most = testing::kAddressSanitizer ? 20'000 : UINT64_MAX;
+  const std::uint64_t most = testing::orders_to_try();
   std::uint64_t runs = 0;
   std::uint64_t deaths = 0;
   do {

@@ -1,4 +1,5 @@
 // SemaphoreWord, EventWord and RLockWord under a deterministic scheduler, with deaths at any step.
+// Not for ThreadSanitizer: one thread plays all.
 #include <brood/sync/event_word.hpp>
 #include <brood/sync/rlock_word.hpp>
 #include <brood/sync/semaphore_word.hpp>
@@ -7,6 +8,7 @@
 
 #include <array>
 
+#include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
 namespace brood::detail {

@@ -1,10 +1,12 @@
 // SharedLockWord under a deterministic scheduler: orders of steps, and deaths at any of them.
+// Not for ThreadSanitizer: one thread plays all.
 #include <brood/sync/shared_lock_word.hpp>
 
 #include <gtest/gtest.h>
 
 #include <array>
 
+#include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
 namespace brood::detail {

@@ -1,4 +1,5 @@
 // Kills an operation of each word at every instruction, and lets others carry on.
+// Not for ThreadSanitizer: processes that are killed.
 #include <brood/sync/barrier_word.hpp>
 #include <brood/sync/condition_word.hpp>
 #include <brood/sync/event_word.hpp>
@@ -15,6 +16,7 @@
 #include <string>
 
 #include "support/forked.hpp"
+#include "support/proof.hpp"
 #include "support/single_step.hpp"
 
 namespace brood::detail {
