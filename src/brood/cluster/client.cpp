@@ -328,7 +328,7 @@ void ClusterClient::ask(const std::shared_ptr<const ClusterCall>& call, std::uin
 }
 
 void ClusterClient::fail(TaskTable::Failed failed) {
-  for (auto& [task, error] : failed) task->fail(std::move(error));
+  for (auto& each : failed) each.first->fail(std::move(each.second));
   end_handing_over();
 }
 
