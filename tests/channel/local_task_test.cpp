@@ -25,7 +25,7 @@ template <class Take>
 void expect_alone(const Take& take) {
   const auto lives = std::make_shared<int>();
   LocalResult<int> task;
-  task.fail_with(std::make_exception_ptr(Counted(lives)));
+  ASSERT_TRUE(task.fail_with(std::make_exception_ptr(Counted(lives))));
   ASSERT_TRUE(task.ready());
   try {
     take(task);
@@ -51,7 +51,7 @@ TEST(LocalTask, AnOutcomeThatIsKeptThrowsAgain) {
 TEST(LocalTask, ACancelledTaskTakesNoFailure) {
   LocalResult<int> task;
   EXPECT_TRUE(task.cancel());
-  task.fail_with(std::make_exception_ptr(std::runtime_error("late")));
+  EXPECT_FALSE(task.fail_with(std::make_exception_ptr(std::runtime_error("late"))));
   EXPECT_THROW(task.take(), TaskCancelled);
 }
 

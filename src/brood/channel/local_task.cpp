@@ -48,10 +48,15 @@ void LocalTask::when_ready(std::function<void()> callback) {
   callback();
 }
 
+bool LocalTask::fail_with(std::exception_ptr error) {
+  if (!begin()) return false;
+  set_outcome(std::move(error));
+  settled();
+  return true;
+}
+
 bool LocalTask::cancel() {
-  if (begin()) {
-    set_outcome(std::make_exception_ptr(TaskCancelled("the task was cancelled before it began")));
-    settled();
+  if (fail_with(std::make_exception_ptr(TaskCancelled("the task was cancelled before it began")))) {
     cancel_source();
     return true;
   }

@@ -45,6 +45,8 @@ class LocalTask : public std::enable_shared_from_this<LocalTask> {
   bool begin();
   /// The outcome is there.
   void settled();
+  /// Makes `error` the outcome, which who takes it has alone. False: it has begun, or is cancelled.
+  bool fail_with(std::exception_ptr error);
   /// For what takes a token: cancel() asks it to stop while it runs.
   std::stop_token stop_token();
 
@@ -88,12 +90,6 @@ class LocalResult : public LocalTask {
     } catch (...) {
       outcome_.emplace(std::current_exception());
     }
-    settled();
-  }
-  /// Makes `error` its outcome, unless it was cancelled. Who takes it has it alone.
-  void fail_with(std::exception_ptr error) {
-    if (!begin()) return;
-    outcome_.emplace(std::move(error));
     settled();
   }
   /// Once, when ready.
