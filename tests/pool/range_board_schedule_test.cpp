@@ -353,7 +353,7 @@ class RangeBoardSchedules : public ::testing::TestWithParam<Case> {};
 
 TEST_P(RangeBoardSchedules, RandomOrdersLoseNothing) {
   const Case& c = GetParam();
-  const auto [first, count, only_one] = brood::testing::seeds_to_try(1'000, 50'000);
+  const auto [first, count, many] = brood::testing::seeds_to_try(1'000, 50'000);
   std::uint64_t steps = 0;
   std::uint64_t deaths = 0;
   std::uint64_t culprits = 0;
@@ -372,7 +372,7 @@ TEST_P(RangeBoardSchedules, RandomOrdersLoseNothing) {
   std::printf("%s: %llu seeds, %llu steps, %llu deaths, %llu culprits\n", c.name,
               static_cast<unsigned long long>(count), static_cast<unsigned long long>(steps),
               static_cast<unsigned long long>(deaths), static_cast<unsigned long long>(culprits));
-  if (!only_one) {
+  if (many) {
     EXPECT_GT(culprits, 0u);
   }
 }

@@ -11,8 +11,9 @@ bool prove_everything();
 struct Seeds {
   std::uint64_t first;
   std::uint64_t count;
-  /// BROOD_SEED names one, to see its failure again.
-  bool only_one;
+  /// So many that whatever may happen happens in one of them. BROOD_SEED names one alone, to see its
+  /// failure again.
+  bool many;
 };
 
 /// `quick` of them, or `full` to prove everything.
