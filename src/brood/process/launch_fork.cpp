@@ -1,4 +1,5 @@
 #include <chrono>
+#include <climits>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -18,13 +19,19 @@
 namespace brood::detail {
 namespace {
 
-/// One that is ending, even if it has been joined, is counted for some moments more.
+/// One that is ending, even if it has been joined, is counted for some moments more: as long as
+/// they become fewer, more may be ending.
 int threads_of_the_program() {
-  constexpr auto kPatience = std::chrono::milliseconds(20);
-  const Deadline deadline = Deadline::after(kPatience);
+  constexpr auto kPatience = std::chrono::milliseconds(50);
+  int fewest = INT_MAX;
+  Deadline deadline = Deadline::never();
   for (;;) {
     const int threads = thread_count() - ServiceThread::count();
     if (threads <= 1 || deadline.passed()) return threads;
+    if (threads < fewest) {
+      fewest = threads;
+      deadline = Deadline::after(kPatience);
+    }
     std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
 }
