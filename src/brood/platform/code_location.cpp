@@ -20,6 +20,8 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
+#include <map>
 #include <memory>
 #include <type_traits>
 #endif
@@ -135,11 +137,12 @@ class LibDw {
   BROOD_DW_FUNCTION(dwfl_report_end);
   BROOD_DW_FUNCTION(dwfl_report_elf);
   BROOD_DW_FUNCTION(dwfl_addrmodule);
-  BROOD_DW_FUNCTION(dwfl_module_addrname);
+  BROOD_DW_FUNCTION(dwfl_module_getsymtab);
+  BROOD_DW_FUNCTION(dwfl_module_getsym_info);
   BROOD_DW_FUNCTION(dwfl_module_getsrc);
   BROOD_DW_FUNCTION(dwfl_module_nextcu);
   BROOD_DW_FUNCTION(dwfl_lineinfo);
-  BROOD_DW_FUNCTION(dwarf_haspc);
+  BROOD_DW_FUNCTION(dwarf_ranges);
   BROOD_DW_FUNCTION(dwarf_getsrc_die);
   BROOD_DW_FUNCTION(dwarf_linesrc);
   BROOD_DW_FUNCTION(dwarf_lineno);
@@ -159,9 +162,10 @@ class LibDw {
            find(dwfl_report_begin, "dwfl_report_begin") &&
            find(dwfl_report_end, "dwfl_report_end") && find(dwfl_report_elf, "dwfl_report_elf") &&
            find(dwfl_addrmodule, "dwfl_addrmodule") &&
-           find(dwfl_module_addrname, "dwfl_module_addrname") &&
+           find(dwfl_module_getsymtab, "dwfl_module_getsymtab") &&
+           find(dwfl_module_getsym_info, "dwfl_module_getsym_info") &&
            find(dwfl_module_getsrc, "dwfl_module_getsrc") && find(dwfl_lineinfo, "dwfl_lineinfo") &&
-           find(dwfl_module_nextcu, "dwfl_module_nextcu") && find(dwarf_haspc, "dwarf_haspc") &&
+           find(dwfl_module_nextcu, "dwfl_module_nextcu") && find(dwarf_ranges, "dwarf_ranges") &&
            find(dwarf_getsrc_die, "dwarf_getsrc_die") && find(dwarf_linesrc, "dwarf_linesrc") &&
            find(dwarf_lineno, "dwarf_lineno") &&
            find(dwfl_build_id_find_debuginfo, "dwfl_build_id_find_debuginfo");
@@ -179,7 +183,34 @@ int find_debug_file(Dwfl_Module* module, void** user, const char* name, Dwarf_Ad
                                                     found);
 }
 
-// The modules of one call, opened; closed with it.
+/// An address whose frame is to be filled in.
+struct Query {
+  std::uintptr_t address;
+  CodeLocation* frame;
+};
+
+/// Calls `found` with each of the `queries`, which are sorted, that lies in [begin, end).
+template <class Found>
+void for_each_within(std::span<const Query> queries, std::uintptr_t begin, std::uintptr_t end,
+                     Found found) {
+  // As std::lower_bound does, without its calls: for hundreds of thousands of symbols they are what
+  // takes the time in builds that are not optimised.
+  const Query* query = queries.data();
+  for (std::size_t left = queries.size(); left > 0;) {
+    const std::size_t half = left / 2;
+    if (query[half].address < begin) {
+      query += half + 1;
+      left -= half + 1;
+    } else {
+      left = half;
+    }
+  }
+  const Query* const last = queries.data() + queries.size();
+  for (; query != last && query->address < end; ++query) found(*query);
+}
+
+// The modules of one call, opened; closed with it. A module's symbols, and its units, are gone
+// through once for all addresses: asked for each, libdw goes through all of them each time.
 class DebugFiles {
  public:
   DebugFiles() {
@@ -223,36 +254,79 @@ class DebugFiles {
     if (session_ != nullptr) dw_->dwfl_report_end(session_, nullptr, nullptr);
   }
 
-  void describe(std::uintptr_t address, CodeLocation& frame) const {
+  void describe(std::span<const std::uintptr_t> addresses, std::span<CodeLocation> frames) const {
     if (session_ == nullptr) return;
-    Dwfl_Module* module = dw_->dwfl_addrmodule(session_, address);
-    if (module == nullptr) return;
-    if (const char* symbol = dw_->dwfl_module_addrname(module, address)) {
-      frame.function = function_name(symbol);
+    std::map<Dwfl_Module*, std::vector<Query>> modules;
+    for (std::size_t i = 0; i < addresses.size(); ++i) {
+      if (Dwfl_Module* module = dw_->dwfl_addrmodule(session_, addresses[i])) {
+        modules[module].push_back({addresses[i], &frames[i]});
+      }
     }
-    if (Dwfl_Line* line = dw_->dwfl_module_getsrc(module, address)) {
-      const char* file =
-          dw_->dwfl_lineinfo(line, nullptr, &frame.source_line, nullptr, nullptr, nullptr);
-      if (file != nullptr) frame.file = file;
-      return;
+    for (auto& [module, queries] : modules) {
+      std::ranges::sort(queries, {}, &Query::address);
+      name_functions(module, queries);
+      std::erase_if(queries, [&](const Query& query) { return find_line(module, query); });
+      if (!queries.empty()) find_lines_without_index(module, queries);
     }
-    describe_unindexed(module, address, frame);
   }
 
  private:
+  void name_functions(Dwfl_Module* module, std::span<const Query> queries) const {
+    struct Best {
+      std::uintptr_t start;
+      int rank;
+    };
+    std::map<const CodeLocation*, Best> best;
+    const int count = dw_->dwfl_module_getsymtab(module);
+    for (int i = 1; i < count; ++i) {
+      GElf_Sym symbol;
+      GElf_Addr start = 0;
+      const char* name =
+          dw_->dwfl_module_getsym_info(module, i, &symbol, &start, nullptr, nullptr, nullptr);
+      const auto type = GELF_ST_TYPE(symbol.st_info);
+      if (name == nullptr || (type != STT_FUNC && type != STT_GNU_IFUNC)) continue;
+      // Of names for the same place, what others can call is the better known.
+      const int rank = GELF_ST_BIND(symbol.st_info) == STB_LOCAL ? 0 : 1;
+      for_each_within(queries, start, start + symbol.st_size, [&](const Query& query) {
+        const auto [known, first] = best.try_emplace(query.frame, Best{start, rank});
+        Best& at = known->second;
+        if (!first && std::pair(start, rank) <= std::pair(at.start, at.rank)) return;
+        at = {start, rank};
+        query.frame->function = function_name(name);
+      });
+    }
+  }
+
+  bool find_line(Dwfl_Module* module, const Query& query) const {
+    Dwfl_Line* line = dw_->dwfl_module_getsrc(module, query.address);
+    if (line == nullptr) return false;
+    int number = 0;
+    const char* file = dw_->dwfl_lineinfo(line, nullptr, &number, nullptr, nullptr, nullptr);
+    if (file != nullptr) {
+      query.frame->file = file;
+      query.frame->source_line = number;
+    }
+    return true;
+  }
+
   // Clang leaves out the index from addresses to compilation units (.debug_aranges), without which
   // dwfl_module_getsrc finds nothing. So ask the units one by one.
-  void describe_unindexed(Dwfl_Module* module, std::uintptr_t address, CodeLocation& frame) const {
+  void find_lines_without_index(Dwfl_Module* module, std::span<const Query> queries) const {
     Dwarf_Addr bias = 0;
     for (Dwarf_Die* unit = dw_->dwfl_module_nextcu(module, nullptr, &bias); unit != nullptr;
          unit = dw_->dwfl_module_nextcu(module, unit, &bias)) {
-      if (dw_->dwarf_haspc(unit, address - bias) != 1) continue;
-      Dwarf_Line* line = dw_->dwarf_getsrc_die(unit, address - bias);
-      const char* file = line != nullptr ? dw_->dwarf_linesrc(line, nullptr, nullptr) : nullptr;
-      if (file == nullptr) return;
-      frame.file = file;
-      dw_->dwarf_lineno(line, &frame.source_line);
-      return;
+      Dwarf_Addr base = 0;
+      Dwarf_Addr begin = 0;
+      Dwarf_Addr end = 0;
+      for (std::ptrdiff_t at = 0; (at = dw_->dwarf_ranges(unit, at, &base, &begin, &end)) > 0;) {
+        for_each_within(queries, begin + bias, end + bias, [&](const Query& query) {
+          Dwarf_Line* line = dw_->dwarf_getsrc_die(unit, query.address - bias);
+          const char* file = line != nullptr ? dw_->dwarf_linesrc(line, nullptr, nullptr) : nullptr;
+          if (file == nullptr) return;
+          query.frame->file = file;
+          dw_->dwarf_lineno(line, &query.frame->source_line);
+        });
+      }
     }
   }
 
@@ -272,7 +346,7 @@ class DebugFiles {
  public:
   void add(const LoadedModule&) {}
   void all_added() {}
-  void describe(std::uintptr_t, CodeLocation&) const {}
+  void describe(std::span<const std::uintptr_t>, std::span<CodeLocation>) const {}
   static bool was_short() { return false; }
 };
 
@@ -294,8 +368,8 @@ std::vector<CodeLocation> locate_code(std::span<const std::uintptr_t> addresses)
     if (!is_runtime(frames[i].module)) files.add(module);
   }
   files.all_added();
+  files.describe(addresses, frames);
   for (std::size_t i = 0; i < addresses.size(); ++i) {
-    files.describe(addresses[i], frames[i]);
     frames[i].provisional = files.was_short();
     if (!frames[i].function.empty()) continue;
     Dl_info exported{};  // what the dynamic linker knows costs nothing and needs no file
