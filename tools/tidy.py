@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs clang-tidy over the sources of the library, several in one translation unit.
-Usage: tidy.py [-j JOBS] BUILD [REGEX...]
+Usage: tidy.py [-j JOBS] [--nodes N] BUILD [REGEX...]
 
 BUILD is a configured build folder of clang; REGEX chooses among the paths of the sources.
 
@@ -12,6 +12,8 @@ do not compile together, is checked source by source, and what that says counts.
 
 The static analyzer, which walks no headers, goes through each source alone: what it knows of the
 functions of other sources would change what it says. What most sources include is precompiled for it.
+--nodes N: it follows a function to N states at most, where its own limit is 225,000; with 40,000 it takes
+a quarter of the time.
 """
 
 import argparse
@@ -117,7 +119,10 @@ def precompiled(options, folder, number):
     return [*options, "-include-pch", str(made)]
 
 
-def analyze(source, options):
+def analyze(source, options, nodes):
+    if nodes:
+        settings = ["-analyzer-config", f"max-nodes={nodes}"]
+        options = [*options, *(word for setting in settings for word in ("-Xclang", setting))]
     return run_tidy(source, options, [f"--checks=-*,{ANALYZER}"])
 
 
@@ -157,6 +162,7 @@ def check_group(number, group, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-j", dest="jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--nodes", type=int)
     parser.add_argument("build", type=Path)
     parser.add_argument("regex", nargs="*")
     arguments = parser.parse_args()
@@ -183,7 +189,8 @@ def main():
             pool.submit(check_group, number, group, folder) for number, group in enumerate(groups)
         ]
         results += [
-            pool.submit(analyze, source, for_analyzer[options]) for source, options in longest_first
+            pool.submit(analyze, source, for_analyzer[options], arguments.nodes)
+            for source, options in longest_first
         ]
         for result in results:
             one_well, said = result.result()
