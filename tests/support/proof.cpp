@@ -22,7 +22,8 @@ bool prove_everything() {
 }
 
 Seeds seeds_to_try(std::uint64_t quick, std::uint64_t full) {
-  if (const char* one = std::getenv("BROOD_SEED")) return {std::strtoull(one, nullptr, 0), 1, false};
+  if (const char* one = std::getenv("BROOD_SEED"))
+    return {std::strtoull(one, nullptr, 0), 1, false};
   if (prove_everything()) return {1, full, true};
   if (kAddressSanitizer) return {1, quick / kFewerSeeds, false};
   return {1, quick, true};

@@ -11,8 +11,8 @@ bool prove_everything();
 struct Seeds {
   std::uint64_t first;
   std::uint64_t count;
-  /// So many that whatever may happen happens in one of them. BROOD_SEED names one alone, to see its
-  /// failure again.
+  /// So many that whatever may happen happens in one of them. BROOD_SEED names one alone, to see
+  /// its failure again.
   bool many;
 };
 
