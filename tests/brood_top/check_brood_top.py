@@ -67,6 +67,7 @@ def everybody_is_at_it(view):
         and any(p["doing"].startswith("waits for event") for p in view["processes"])
         and pool(view, "mapper")["workers"][0]["item"] == 1
         and pool(view, "mapper")["workers"][0]["busy_percent"] == 100
+        and pool(view, "mapper")["items_per_second"] == 0  # the first item is long done
         and any(w["doing"] == "computes" for w in pool(view, "brood-worker")["workers"])
     )
 
