@@ -1,8 +1,6 @@
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <sstream>
-#include <string_view>
 #include <thread>
 
 #include <fmt/format.h>
@@ -15,8 +13,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr const char* kHeader = "Brood-Parts";   // NAME PARTS BYTES
-constexpr const char* kPlaces = "Brood-Places";  // the place of each part in the stream
+/// NAME BYTES PLACE..., the place of each part in the stream.
+constexpr const char* kHeader = "Brood-Parts";
 constexpr std::int64_t kStreamBytes = std::int64_t{1} << 30U;
 constexpr auto kUnfetched = 1h;
 /// Beside the bytes a message has a subject and headers.
@@ -79,11 +77,8 @@ natsStatus NatsParts::publish(const std::string& subject, const char* id,
   if (status == NATS_OK) status = natsMsg_Create(&made, subject.c_str(), nullptr, nullptr, 0);
   const NatsMessage reference(made);
   if (status == NATS_OK) {
-    const std::string value = fmt::format("{} {} {}", name, places.size(), message.size());
+    const std::string value = fmt::format("{} {} {}", name, message.size(), fmt::join(places, " "));
     status = natsMsgHeader_Set(made, kHeader, value.c_str());
-  }
-  if (status == NATS_OK) {
-    status = natsMsgHeader_Set(made, kPlaces, fmt::format("{}", fmt::join(places, " ")).c_str());
   }
   if (status == NATS_OK) {
     jsPubOptions options;
@@ -104,21 +99,13 @@ std::optional<NatsParts::Reference> NatsParts::reference_of(natsMsg* message) {
   if (natsMsgHeader_Get(message, kHeader, &value) != NATS_OK || value == nullptr) {
     return std::nullopt;
   }
-  const std::string_view text(value);
-  const std::size_t first = text.find(' ');
-  const std::size_t second = text.find(' ', std::min(first, text.size()) + 1);
+  std::istringstream text(value);
   Reference found;
-  if (second == std::string_view::npos) return found;  // names nothing
-  const auto number = [](std::string_view digits) {
-    std::size_t n = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n);
-    return error == std::errc() && end == digits.data() + digits.size() ? n : 0;
-  };
-  found.name = text.substr(0, first);
-  found.parts = number(text.substr(first + 1, second - first - 1));
-  found.bytes = number(text.substr(second + 1));
+  text >> found.name >> found.bytes;
+  for (std::uint64_t place = 0; text >> place;) found.places.push_back(place);
   const bool plain = found.name.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (!plain || found.bytes > kMostBytes || found.parts > found.bytes) return Reference{};
+  const bool sensible = found.bytes <= kMostBytes && found.places.size() <= found.bytes;
+  if (!text.eof() || !plain || !sensible) return Reference{};  // names nothing
   return found;
 }
 
@@ -134,7 +121,7 @@ NatsParts::Read NatsParts::read(natsMsg* message, Bytes& bytes) const {
     return Read::whole;
   }
   bytes.reserve(reference->bytes);
-  for (std::size_t part = 0; part < reference->parts; ++part) {
+  for (std::size_t part = 0; part < reference->places.size(); ++part) {
     const std::string subject = subject_of(reference->name, std::to_string(part));
     jsDirectGetMsgOptions options;
     jsDirectGetMsgOptions_Init(&options);
@@ -151,19 +138,12 @@ NatsParts::Read NatsParts::read(natsMsg* message, Bytes& bytes) const {
     if (status != NATS_OK) return Read::later;
     if (bytes.size() > reference->bytes) return Read::never;
   }
-  const bool whole = bytes.size() == reference->bytes && reference->parts > 0;
+  const bool whole = bytes.size() == reference->bytes && !reference->places.empty();
   return whole ? Read::whole : Read::never;
 }
 
 void NatsParts::discard(natsMsg* message) const {
-  const char* value = nullptr;
-  if (natsMsgHeader_Get(message, kPlaces, &value) != NATS_OK || value == nullptr) return;
-  std::vector<std::uint64_t> places;
-  std::istringstream text(value);
-  for (std::uint64_t place = 0; text >> place && places.size() < kMostBytes / kNameBytes;) {
-    places.push_back(place);
-  }
-  remove(places);
+  if (const std::optional<Reference> reference = reference_of(message)) remove(reference->places);
 }
 
 // NOTE: one by one. What nats-server (2.9.10) purges by subject it goes on counting as used, until

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <brood/cluster/message.hpp>
 #include <brood/cluster/nats_private.hpp>
@@ -47,8 +48,8 @@ class NatsParts {
  private:
   struct Reference {
     std::string name;
-    std::size_t parts = 0;
     std::size_t bytes = 0;
+    std::vector<std::uint64_t> places;
   };
   [[nodiscard]] std::string subject_of(const std::string& name, const std::string& part) const;
   static std::optional<Reference> reference_of(natsMsg* message);
