@@ -23,7 +23,6 @@
 #include "cluster/nats_server.hpp"
 #include "support/eventually.hpp"
 #include "support/program.hpp"
-#include "support/sanitizers.hpp"
 
 namespace brood::testing {
 namespace {
@@ -35,7 +34,6 @@ class ClusterDictTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!NatsServer::there()) GTEST_SKIP() << "nats-server is not installed";
-    if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer does not know libnats' locks";
     ::setenv("BROOD_CLUSTER_KEY", "secret", 1);
     server_.emplace();
   }

@@ -34,7 +34,6 @@ class ClusterNats : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!NatsServer::there()) GTEST_SKIP() << "nats-server is not installed";
-    if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer does not know libnats' locks";
     server_.emplace();
   }
   void TearDown() override {

@@ -29,7 +29,6 @@
 #include "cluster/nats_server.hpp"
 #include "support/eventually.hpp"
 #include "support/program.hpp"
-#include "support/sanitizers.hpp"
 #include "support/temp_dir.hpp"
 
 namespace brood::testing {
@@ -41,7 +40,6 @@ class ClusterQueueTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!NatsServer::there()) GTEST_SKIP() << "nats-server is not installed";
-    if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer does not know libnats' locks";
     ::setenv("BROOD_CLUSTER_KEY", "secret", 1);
     server_.emplace();
   }

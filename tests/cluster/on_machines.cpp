@@ -15,7 +15,6 @@
 #include <fmt/format.h>
 
 #include "support/eventually.hpp"
-#include "support/sanitizers.hpp"
 
 namespace brood::testing {
 namespace {
@@ -47,7 +46,6 @@ std::vector<int> numbers(int count) {
 
 void OnMachines::make_machines(int count) {
   if (!NatsServer::there()) GTEST_SKIP() << "nats-server is not installed";
-  if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer does not know libnats' locks";
   if (const std::string why = Network::missing(); !why.empty()) GTEST_SKIP() << why;
   write_file(dir_.file("journal"), "");
   network_.emplace(count);

@@ -25,14 +25,7 @@ namespace {
 using namespace brood::testing;
 namespace fs = std::filesystem;
 
-class Cpu : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  }
-};
-
-TEST_F(Cpu, CountsWhatAffinityAllows) {
+TEST(Cpu, CountsWhatAffinityAllows) {
   cpu_set_t allowed;
   ASSERT_EQ(::sched_getaffinity(0, sizeof allowed, &allowed), 0);
   EXPECT_EQ(affinity_count(), CPU_COUNT(&allowed));
@@ -50,7 +43,7 @@ TEST_F(Cpu, CountsWhatAffinityAllows) {
   EXPECT_EQ(affinity_count(), CPU_COUNT(&allowed));
 }
 
-TEST_F(Cpu, LibrariesComputeWithSoManyThreads) {
+TEST(Cpu, LibrariesComputeWithSoManyThreads) {
   in_child([] {
     ::unsetenv("OMP_NUM_THREADS");
     void* const openmp = ::dlopen("libgomp.so.1", RTLD_NOW | RTLD_GLOBAL);
@@ -68,7 +61,7 @@ TEST_F(Cpu, LibrariesComputeWithSoManyThreads) {
   });
 }
 
-TEST_F(Cpu, ProcessesAreBoundToOneAfterTheOther) {
+TEST(Cpu, ProcessesAreBoundToOneAfterTheOther) {
   const int count = affinity_count();
   for (int i = 0; i != 2 * count; ++i) {
     in_child([&] {
@@ -131,7 +124,7 @@ std::optional<fs::path> own_v1_group() {
   return std::nullopt;
 }
 
-TEST_F(Cpu, QuotaOfAV1GroupIsRoundedUp) {
+TEST(Cpu, QuotaOfAV1GroupIsRoundedUp) {
   const auto here = own_v1_group();
   if (!here) GTEST_SKIP() << "no cpu controller of control groups v1 at /sys/fs/cgroup/cpu";
   const Group group(*here);
@@ -153,7 +146,7 @@ TEST_F(Cpu, QuotaOfAV1GroupIsRoundedUp) {
   }
 }
 
-TEST_F(Cpu, TheTightestQuotaOnTheWayUpCounts) {
+TEST(Cpu, TheTightestQuotaOnTheWayUpCounts) {
   const auto here = own_v1_group();
   if (!here) GTEST_SKIP() << "no cpu controller of control groups v1 at /sys/fs/cgroup/cpu";
   if (cgroup_quota() != 0) GTEST_SKIP() << "this process is limited already";
@@ -168,7 +161,7 @@ TEST_F(Cpu, TheTightestQuotaOnTheWayUpCounts) {
   EXPECT_EQ(outer.quota_inside(), 3);
 }
 
-TEST_F(Cpu, QuotaOfAV2GroupIsRoundedUp) {
+TEST(Cpu, QuotaOfAV2GroupIsRoundedUp) {
   std::ifstream groups("/proc/self/cgroup");
   fs::path here;
   for (std::string line; std::getline(groups, line);) {
@@ -189,7 +182,7 @@ TEST_F(Cpu, QuotaOfAV2GroupIsRoundedUp) {
   EXPECT_EQ(group.quota_inside(), 0);
 }
 
-TEST_F(Cpu, WithoutProcThereIsNoQuota) {
+TEST(Cpu, WithoutProcThereIsNoQuota) {
   const TempDir empty;
   const int code = exit_code_of([&] {
     if (::chroot(empty.path().c_str()) != 0) ::_exit(50);

@@ -13,7 +13,6 @@
 #include <brood/platform/socket.hpp>
 
 #include "support/forked.hpp"
-#include "support/sanitizers.hpp"
 
 namespace brood::detail {
 namespace {
@@ -27,7 +26,6 @@ bool at_end(int fd) {
 }
 
 TEST(ForkLocalFd, AChildThatGoesOnHasWhatIsKeptAndNothingElse) {
-  if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
   auto [a, b] = socket_pair();
   auto [c, d] = socket_pair();  // d: nobody sends, so only the dead end is at its end
   std::optional<ForkLocalFd> kept(std::move(a));

@@ -27,15 +27,6 @@ using namespace std::chrono_literals;
 using namespace brood::testing;
 using Reap = ProcessHandle::Reap;
 
-class ProcessHandleTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  }
-};
-using ThreadCount = ProcessHandleTest;
-using TerminalSignals = ProcessHandleTest;
-
 /// Runs `body` in a child and reaps it through its handle.
 template <class Body>
 ExitCode reaped_code(Body body) {
@@ -51,7 +42,7 @@ ExitCode reaped_code(Body body) {
   return code;
 }
 
-TEST_F(ProcessHandleTest, TellsExitCodesAndSignals) {
+TEST(ProcessHandleTest, TellsExitCodesAndSignals) {
   EXPECT_EQ(reaped_code([] { exit_now(0); }), 0);
   EXPECT_EQ(reaped_code([] { exit_now(3); }), 3);
   EXPECT_EQ(reaped_code([] { exit_now(255); }), 255);
@@ -65,7 +56,7 @@ TEST_F(ProcessHandleTest, TellsExitCodesAndSignals) {
             -SIGSEGV);
 }
 
-TEST_F(ProcessHandleTest, WaitsUntilTheDeadlineAndNoShorter) {
+TEST(ProcessHandleTest, WaitsUntilTheDeadlineAndNoShorter) {
   Forked child([] {
     for (;;) ::pause();
   });
@@ -82,7 +73,7 @@ TEST_F(ProcessHandleTest, WaitsUntilTheDeadlineAndNoShorter) {
   EXPECT_TRUE(process.wait_ended(Deadline::now()));
 }
 
-TEST_F(ProcessHandleTest, AStoppedProcessHasNotEnded) {
+TEST(ProcessHandleTest, AStoppedProcessHasNotEnded) {
   Forked child([] {
     for (;;) ::pause();
   });
@@ -94,7 +85,7 @@ TEST_F(ProcessHandleTest, AStoppedProcessHasNotEnded) {
   EXPECT_EQ(process.reap(code), Reap::running);
 }
 
-TEST_F(ProcessHandleTest, EndsWithItsLastThread) {
+TEST(ProcessHandleTest, EndsWithItsLastThread) {
   const Gate go;
   Forked child([&] {
     std::thread([&] {
@@ -111,7 +102,7 @@ TEST_F(ProcessHandleTest, EndsWithItsLastThread) {
   EXPECT_EQ(child.wait(), 21);
 }
 
-TEST_F(ProcessHandleTest, KnowsThatItIsGone) {
+TEST(ProcessHandleTest, KnowsThatItIsGone) {
   Forked child([] {});
   const int pid = child.pid();
   const ProcessHandle process = ProcessHandle::open(pid);
@@ -131,14 +122,14 @@ TEST_F(ProcessHandleTest, KnowsThatItIsGone) {
   }
 }
 
-TEST_F(ProcessHandleTest, BadNumbersAreErrors) {
+TEST(ProcessHandleTest, BadNumbersAreErrors) {
   EXPECT_THROW(ProcessHandle::try_open(-5), SystemError);
   const ProcessHandle self = ProcessHandle::open(current_pid());
   EXPECT_THROW(self.signal(1000), SystemError);
   EXPECT_TRUE(self.signal(0));
 }
 
-TEST_F(ProcessHandleTest, OthersChildrenCanBeWaitedForAndNotReaped) {
+TEST(ProcessHandleTest, OthersChildrenCanBeWaitedForAndNotReaped) {
   const Gate go;
   Forked sibling([&] { EXPECT_TRUE(go.pass()); });
   const ProcessHandle process = ProcessHandle::open(sibling.pid());
@@ -157,7 +148,7 @@ TEST_F(ProcessHandleTest, OthersChildrenCanBeWaitedForAndNotReaped) {
   EXPECT_EQ(code, 0);
 }
 
-TEST_F(ProcessHandleTest, TheKernelRemembersTheExitCode) {
+TEST(ProcessHandleTest, TheKernelRemembersTheExitCode) {
   const Gate go;
   Forked exits([&] { exit_now(go.pass() ? 9 : 1); });
   Forked killed([] {
@@ -180,14 +171,14 @@ TEST_F(ProcessHandleTest, TheKernelRemembersTheExitCode) {
   EXPECT_EQ(second.exit_code_from_kernel(), -SIGKILL);
 }
 
-TEST_F(ProcessHandleTest, OneThatCouldNotBeOpenedInTimeHasEnded) {
+TEST(ProcessHandleTest, OneThatCouldNotBeOpenedInTimeHasEnded) {
   const ProcessHandle ended = ProcessHandle::of_ended();
   EXPECT_TRUE(ended.valid());
   EXPECT_TRUE(ended.wait_ended(Deadline::now()));
   EXPECT_EQ(ended.exit_code_from_kernel(), std::nullopt);
 }
 
-TEST_F(ProcessHandleTest, WhoIsWho) {
+TEST(ProcessHandleTest, WhoIsWho) {
   EXPECT_EQ(current_pid(), ::getpid());
   const int parent = current_pid();
   in_child([&] {
@@ -200,7 +191,7 @@ TEST_F(ProcessHandleTest, WhoIsWho) {
   });
 }
 
-TEST_F(ProcessHandleTest, ACopyKnowsItsOwnNumberHoweverItWasMade) {
+TEST(ProcessHandleTest, ACopyKnowsItsOwnNumberHoweverItWasMade) {
   const int own = current_pid();
   EXPECT_EQ(own, ::getpid());
   EXPECT_EQ(reaped_code([&] { exit_now(current_pid() == ::getpid() && current_pid() != own); }), 1);
@@ -215,7 +206,7 @@ TEST_F(ProcessHandleTest, ACopyKnowsItsOwnNumberHoweverItWasMade) {
   EXPECT_EQ(current_pid(), own);
 }
 
-TEST_F(ProcessHandleTest, EndsAtOnce) {
+TEST(ProcessHandleTest, EndsAtOnce) {
   // Neither destructors nor functions of atexit run.
   static const Shared<std::atomic<bool>> ran;
   EXPECT_EQ(reaped_code([] {
@@ -226,7 +217,7 @@ TEST_F(ProcessHandleTest, EndsAtOnce) {
   EXPECT_FALSE(ran->load());
 }
 
-TEST_F(ThreadCount, CountsThreads) {
+TEST(ThreadCount, CountsThreads) {
   in_child([] {
     EXPECT_EQ(thread_count(), 1);
     const Gate leave;
@@ -243,7 +234,7 @@ TEST_F(ThreadCount, CountsThreads) {
   });
 }
 
-TEST_F(ThreadCount, IsNotConfusedByTheNameOfTheProgram) {
+TEST(ThreadCount, IsNotConfusedByTheNameOfTheProgram) {
   EXPECT_EQ(exit_code_of([] {
               set_thread_name(") R 1 2 3) 77");
               EXPECT_EQ(thread_count(), 1);
@@ -251,7 +242,7 @@ TEST_F(ThreadCount, IsNotConfusedByTheNameOfTheProgram) {
             0);
 }
 
-TEST_F(ThreadCount, IsCautiousWithoutProc) {
+TEST(ThreadCount, IsCautiousWithoutProc) {
   const TempDir empty;
   const int code = exit_code_of([&] {
     if (::chroot(empty.path().c_str()) != 0) exit_now(50);
@@ -268,7 +259,7 @@ TEST_F(ThreadCount, IsCautiousWithoutProc) {
   EXPECT_EQ(code, 0);
 }
 
-TEST_F(ProcessHandleTest, NamesThreads) {
+TEST(ProcessHandleTest, NamesThreads) {
   in_child([] {
     set_thread_name("a-name-of-more-than-15-bytes");
     std::string name;
@@ -277,7 +268,7 @@ TEST_F(ProcessHandleTest, NamesThreads) {
   });
 }
 
-TEST_F(TerminalSignals, AreIgnoredUntilRestored) {
+TEST(TerminalSignals, AreIgnoredUntilRestored) {
   in_child([] {
     static volatile std::sig_atomic_t interrupted = 0;
     ::signal(SIGINT, [](int) { interrupted = interrupted + 1; });
@@ -296,7 +287,7 @@ TEST_F(TerminalSignals, AreIgnoredUntilRestored) {
             -SIGHUP);
 }
 
-TEST_F(TerminalSignals, InterruptAloneCanBeIgnored) {
+TEST(TerminalSignals, InterruptAloneCanBeIgnored) {
   EXPECT_EQ(exit_code_of([] {
               ignore_interrupt();
               ::raise(SIGINT);

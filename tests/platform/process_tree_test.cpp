@@ -64,14 +64,7 @@ int branch(Body body) {
   for (;;) ::pause();
 }
 
-class ProcessTree : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  }
-};
-
-TEST_F(ProcessTree, ListsChildren) {
+TEST(ProcessTree, ListsChildren) {
   std::vector<Forked> children;
   for (int i = 0; i < 3; ++i) children.emplace_back(&wait_for_ever);
   for (const auto& found : {children_of(::getpid()), children_of_by_search(::getpid())}) {
@@ -86,7 +79,7 @@ TEST_F(ProcessTree, ListsChildren) {
   EXPECT_EQ(children_of_by_search(pid), std::vector<int>());
 }
 
-TEST_F(ProcessTree, EndsThoseWhoDoNotListen) {
+TEST(ProcessTree, EndsThoseWhoDoNotListen) {
   Kin kin;
   const Gate ready;
   Forked child([&] {
@@ -110,7 +103,7 @@ TEST_F(ProcessTree, EndsThoseWhoDoNotListen) {
   EXPECT_EQ(child.wait(), -SIGKILL);
 }
 
-TEST_F(ProcessTree, NobodyIsAskedWhoWouldJustDie) {
+TEST(ProcessTree, NobodyIsAskedWhoWouldJustDie) {
   Forked child(&wait_for_ever);
   TreeKill kill(ProcessHandle::open(child.pid()));
   EXPECT_FALSE(kill.asked_any());
@@ -120,7 +113,7 @@ TEST_F(ProcessTree, NobodyIsAskedWhoWouldJustDie) {
   EXPECT_EQ(child.wait(), -SIGKILL);
 }
 
-TEST_F(ProcessTree, TimeToTidyUp) {
+TEST(ProcessTree, TimeToTidyUp) {
   Kin kin;
   const Gate ready;
   static const Shared<std::atomic<int>> tidied;
@@ -152,7 +145,7 @@ TEST_F(ProcessTree, TimeToTidyUp) {
   EXPECT_EQ(child.wait(), 7);
 }
 
-TEST_F(ProcessTree, DaemonsDoNotGetAway) {
+TEST(ProcessTree, DaemonsDoNotGetAway) {
   Kin kin;
   const Gate ready;
   Forked child([&] {
@@ -179,7 +172,7 @@ TEST_F(ProcessTree, DaemonsDoNotGetAway) {
   EXPECT_TRUE(kin.all_gone());
 }
 
-TEST_F(ProcessTree, ForksAsFastAsItCan) {
+TEST(ProcessTree, ForksAsFastAsItCan) {
   for (int round = 0; round < 2; ++round) {
     Kin kin;
     const Shared<std::atomic<unsigned>> forks;
@@ -219,7 +212,7 @@ TEST_F(ProcessTree, ForksAsFastAsItCan) {
   }
 }
 
-TEST_F(ProcessTree, ChildrenOfOtherThreadsToo) {
+TEST(ProcessTree, ChildrenOfOtherThreadsToo) {
   Kin kin;
   const Gate ready;
   Forked child([&] {
@@ -236,7 +229,7 @@ TEST_F(ProcessTree, ChildrenOfOtherThreadsToo) {
   EXPECT_TRUE(kin.all_gone());
 }
 
-TEST_F(ProcessTree, AParentThatWaitsInVforkCannotBeStopped) {
+TEST(ProcessTree, AParentThatWaitsInVforkCannotBeStopped) {
   if (kAddressSanitizer) GTEST_SKIP() << "the sanitizer makes a fork of it";
   Kin kin;
   const Gate ready;
@@ -259,7 +252,7 @@ TEST_F(ProcessTree, AParentThatWaitsInVforkCannotBeStopped) {
   EXPECT_EQ(child.wait(), -SIGKILL);
 }
 
-TEST_F(ProcessTree, OneWhoIsInItIsSpared) {
+TEST(ProcessTree, OneWhoIsInItIsSpared) {
   Kin kin;
   const Gate ready;
   const Gate done;
@@ -278,7 +271,7 @@ TEST_F(ProcessTree, OneWhoIsInItIsSpared) {
   EXPECT_THROW(TreeKill(ProcessHandle::open(::getpid())), StateError);
 }
 
-TEST_F(ProcessTree, OneThatHasEnded) {
+TEST(ProcessTree, OneThatHasEnded) {
   Forked child([] {});
   const ProcessHandle process = ProcessHandle::open(child.pid());
   ASSERT_TRUE(process.wait_ended(patience()));
@@ -294,7 +287,7 @@ TEST_F(ProcessTree, OneThatHasEnded) {
   EXPECT_FALSE(never_seen.asked_any());
 }
 
-TEST_F(ProcessTree, FinishesWhenItIsLeft) {
+TEST(ProcessTree, FinishesWhenItIsLeft) {
   Kin kin;
   Forked child([] {
     ::signal(SIGTERM, SIG_IGN);
@@ -308,7 +301,7 @@ TEST_F(ProcessTree, FinishesWhenItIsLeft) {
   EXPECT_EQ(child.wait(), -SIGKILL);
 }
 
-TEST_F(ProcessTree, WithoutDescriptors) {
+TEST(ProcessTree, WithoutDescriptors) {
   Kin kin;
   const Gate ready;
   Forked child([&] {

@@ -37,15 +37,6 @@ constexpr const char* kTellArguments = "BROOD_TEST_TELL_ARGUMENTS";
   ::_exit(0);
 }();
 
-class Program : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  }
-};
-using StandardStreams = Program;
-using Descriptors = Program;
-
 bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 bool is_close_on_exec(int fd) { return (::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0; }
 
@@ -60,7 +51,7 @@ Fd open_file(const TempDir& directory, const char* name) {
   return Fd(::open(directory.file(name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
 }
 
-TEST_F(Program, CommandLineIsThatOfTheKernel) {
+TEST(Program, CommandLineIsThatOfTheKernel) {
   const TempDir directory;
   const std::string out = directory.file("arguments");
   in_child([&] {
@@ -71,7 +62,7 @@ TEST_F(Program, CommandLineIsThatOfTheKernel) {
   EXPECT_EQ(read_file(out), "<name with spaces><><-x><" + std::string(130'000, 'x') + "><a\nb><>");
 }
 
-TEST_F(Program, WithoutProcThereIsAName) {
+TEST(Program, WithoutProcThereIsAName) {
   const TempDir empty;
   const int code = exit_code_of([&] {
     if (::chroot(empty.path().c_str()) != 0) ::_exit(50);
@@ -81,7 +72,7 @@ TEST_F(Program, WithoutProcThereIsAName) {
   EXPECT_EQ(code, 0);
 }
 
-TEST_F(Program, EnvironmentIsReplacedAsAWhole) {
+TEST(Program, EnvironmentIsReplacedAsAWhole) {
   in_child([] {
     ::setenv("BROOD_TEST_OLD", "1", 1);
     const char* old = std::getenv("BROOD_TEST_OLD");
@@ -103,7 +94,7 @@ TEST_F(Program, EnvironmentIsReplacedAsAWhole) {
   });
 }
 
-TEST_F(Program, GoesBackToAWorkingDirectory) {
+TEST(Program, GoesBackToAWorkingDirectory) {
   in_child([] {
     const TempDir first;
     const TempDir second;
@@ -118,7 +109,7 @@ TEST_F(Program, GoesBackToAWorkingDirectory) {
   });
 }
 
-TEST_F(StandardStreams, TellsWhichAreOpen) {
+TEST(StandardStreams, TellsWhichAreOpen) {
   in_child([] {
     ::close(0);
     EXPECT_EQ(open_standard_streams(), (std::vector<int>{-1, 1, 2}));
@@ -164,25 +155,25 @@ void expect_streams(std::array<int, 3> sources, std::vector<int> expected) {
   });
 }
 
-TEST_F(StandardStreams, AreReplaced) {
+TEST(StandardStreams, AreReplaced) {
   expect_streams({20, 20, 20}, {3, 3, 3});
   expect_streams({20, 1, 2}, {3, 1, 2});
 }
 
-TEST_F(StandardStreams, AreClosed) {
+TEST(StandardStreams, AreClosed) {
   expect_streams({-1, -1, -1}, {-1, -1, -1});
   expect_streams({-1, 20, 2}, {-1, 3, 2});
 }
 
 // Who runs without standard streams gets descriptors in their place.
-TEST_F(StandardStreams, MayComeFromEachOther) {
+TEST(StandardStreams, MayComeFromEachOther) {
   expect_streams({1, 0, 2}, {1, 0, 2});
   expect_streams({2, 0, 1}, {2, 0, 1});
   expect_streams({-1, 0, 0}, {-1, 0, 0});
   expect_streams({20, 0, 1}, {3, 0, 1});
 }
 
-TEST_F(Descriptors, MoveOutOfTheWay) {
+TEST(Descriptors, MoveOutOfTheWay) {
   in_child([] {
     ::close(0);
     const int low = ::open("/dev/null", O_RDONLY);
@@ -201,7 +192,7 @@ TEST_F(Descriptors, MoveOutOfTheWay) {
   EXPECT_TRUE(is_open(number));
 }
 
-TEST_F(Descriptors, DuplicatesAreHighAndClosedByExec) {
+TEST(Descriptors, DuplicatesAreHighAndClosedByExec) {
   const Fd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   const Fd copy = duplicate(file.get());
   EXPECT_GE(copy.get(), 10);
@@ -216,7 +207,7 @@ TEST_F(Descriptors, DuplicatesAreHighAndClosedByExec) {
   }
 }
 
-TEST_F(Descriptors, PassedOnesAreClosedByTheNextExec) {
+TEST(Descriptors, PassedOnesAreClosedByTheNextExec) {
   const int number = ::fcntl(1, F_DUPFD, 25);
   EXPECT_FALSE(is_close_on_exec(number));
   const Fd taken = take_passed_descriptor(number);

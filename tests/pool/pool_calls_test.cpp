@@ -409,7 +409,6 @@ TEST_P(PoolCallsTest, SeveralPoolsLiveSideBySide) {
 }
 
 TEST(PoolThreadsTest, ThreadsMayShareAPool) {
-  if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
   Pool pool({.workers = 2, .start_method = StartMethod::forkserver});
   std::vector<int> wrong(4);
   {
@@ -431,7 +430,6 @@ TEST(PoolThreadsTest, ThreadsMayShareAPool) {
 }
 
 TEST(PoolThreadsTest, SeveralThreadsMayWaitForTasksOfOneBatch) {
-  if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
   Pool pool({.workers = 2, .start_method = StartMethod::forkserver});
   const TempDir dir;
   const auto hold = [](std::string sign, int n) {
@@ -455,7 +453,6 @@ TEST(PoolThreadsTest, SeveralThreadsMayWaitForTasksOfOneBatch) {
 Pool* inherited_pool = nullptr;
 
 TEST(PoolForkedTest, ACopyInAForkedChildRefusesAndDoesNoHarm) {
-  if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
   const TempDir dir;
   Pool pool({.workers = 2, .start_method = StartMethod::fork});
   brood::Future<int> future = pool.submit(twice, 4);

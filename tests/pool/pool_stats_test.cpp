@@ -147,7 +147,7 @@ TEST_P(PoolStatsTest, CountsSmallItemsInSamples) {
   const PoolStats stats = pool.stats();
   SCOPED_TRACE(stats.summary());
   EXPECT_EQ(stats.running.count(), 400'000U);
-  EXPECT_LT(stats.running.percentile(50), 10us);
+  EXPECT_LT(stats.running.percentile(50), (kAddressSanitizer ? 100us : 10us));
 }
 
 TEST_P(PoolStatsTest, SaysHowLongTasksHaveWaited) {

@@ -49,14 +49,7 @@ TEST_P(FamilyProgramTest, ThreadsThatRunBeforeMainAreNoHindrance) {
   EXPECT_TRUE(program.all_gone(within(std::chrono::seconds(1)))) << program.describe();
 }
 
-class NoRuntimeTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  }
-};
-
-TEST_F(NoRuntimeTest, ForkIsUsedWhereItIsSafe) {
+TEST(NoRuntimeTest, ForkIsUsedWhereItIsSafe) {
   for (const char* method : {"default", "fork"}) {
     Program program("no_runtime", {.arguments = {method}});
     EXPECT_EQ(program.wait(), 0) << program.describe();
@@ -66,7 +59,7 @@ TEST_F(NoRuntimeTest, ForkIsUsedWhereItIsSafe) {
   }
 }
 
-TEST_F(NoRuntimeTest, OtherwiseTheErrorSaysWhichLineToAdd) {
+TEST(NoRuntimeTest, OtherwiseTheErrorSaysWhichLineToAdd) {
   for (const char* mode : {"threads", "spawn", "forkserver"}) {
     SCOPED_TRACE(mode);
     Program program("no_runtime", {.arguments = {mode}});
@@ -78,7 +71,7 @@ TEST_F(NoRuntimeTest, OtherwiseTheErrorSaysWhichLineToAdd) {
   }
 }
 
-TEST_F(NoRuntimeTest, AnExecutedChildWithoutOneFailsWithTheSentenceAndNoForkBomb) {
+TEST(NoRuntimeTest, AnExecutedChildWithoutOneFailsWithTheSentenceAndNoForkBomb) {
   // [test_noforkbomb]
   for (const char* mode : {"child_uses", "child_returns", "child_exits"}) {
     SCOPED_TRACE(mode);

@@ -283,7 +283,6 @@ TEST_P(Log, WhatCannotBeHadIsSaid) {
 }
 
 TEST(LogOfOne, AFullRingLosesAndSaysSo) {
-  if (testing::kThreadSanitizer) GTEST_SKIP() << "the family is not for ThreadSanitizer";
   std::promise<void> entered;
   std::promise<void> go_on;
   std::shared_future<void> may_go_on = go_on.get_future().share();
@@ -313,7 +312,6 @@ TEST(LogOfOne, AFullRingLosesAndSaysSo) {
 }
 
 TEST(LogOfOne, TheCallbackMayLogAndThrow) {
-  if (testing::kThreadSanitizer) GTEST_SKIP() << "the family is not for ThreadSanitizer";
   std::vector<std::string> texts;
   const std::uint64_t before = log::lost();
   log::to_root([&](const log::Record& record) {

@@ -563,7 +563,6 @@ TEST_P(Queues, WhatAKilledProcessLeftGoesWithIt) {
 BROOD_UNDER_EVERY_START_METHOD(Queues);
 
 TEST(QueueMemoryInUse, WhatNobodyTookGoesWithTheQueue) {
-  if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
   const std::size_t before = shared_bytes();
   {
     Queue<std::string> queue;
@@ -576,9 +575,6 @@ TEST(QueueMemoryInUse, WhatNobodyTookGoesWithTheQueue) {
 
 class QueueMemory : public ::testing::Test {
  protected:
-  void SetUp() override {
-    if (testing::kThreadSanitizer) GTEST_SKIP() << "processes are not for ThreadSanitizer";
-  }
   const std::string large_ = std::string(std::size_t{1} << 20U, 'x');
 };
 
