@@ -1,5 +1,5 @@
 # The target verify_headers: whether each header compiles by itself. One that a source has as its
-# first include is shown to by that source, as long
+# first include is shown to compile by that source, where nothing precompiled comes before it.
 if(BROOD_PRECOMPILE_HEADERS)
   message(FATAL_ERROR "BROOD_VERIFY_HEADERS says nothing with BROOD_PRECOMPILE_HEADERS")
 endif()

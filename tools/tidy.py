@@ -121,8 +121,7 @@ def precompiled(options, folder, number):
 
 def analyze(source, options, nodes):
     if nodes:
-        settings = ["-analyzer-config", f"max-nodes={nodes}"]
-        options = [*options, *(word for setting in settings for word in ("-Xclang", setting))]
+        options = [*options, "-Xclang", "-analyzer-config", "-Xclang", f"max-nodes={nodes}"]
     return run_tidy(source, options, [f"--checks=-*,{ANALYZER}"])
 
 
