@@ -20,6 +20,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <compare>
 #include <cstddef>
 #include <map>
 #include <memory>
@@ -272,11 +273,12 @@ class DebugFiles {
 
  private:
   void name_functions(Dwfl_Module* module, std::span<const Query> queries) const {
-    struct Best {
-      std::uintptr_t start;
-      int rank;
+    struct Candidate {
+      std::uintptr_t start = 0;
+      int rank = -1;  // below every symbol's
+      auto operator<=>(const Candidate&) const = default;
     };
-    std::map<const CodeLocation*, Best> best;
+    std::map<const CodeLocation*, Candidate> best;
     const int count = dw_->dwfl_module_getsymtab(module);
     for (int i = 1; i < count; ++i) {
       GElf_Sym symbol;
@@ -288,10 +290,9 @@ class DebugFiles {
       // Of names for the same place, what others can call is the better known.
       const int rank = GELF_ST_BIND(symbol.st_info) == STB_LOCAL ? 0 : 1;
       for_each_within(queries, start, start + symbol.st_size, [&](const Query& query) {
-        const auto [known, first] = best.try_emplace(query.frame, Best{start, rank});
-        Best& at = known->second;
-        if (!first && std::pair(start, rank) <= std::pair(at.start, at.rank)) return;
-        at = {start, rank};
+        Candidate& known = best[query.frame];
+        if (Candidate{start, rank} <= known) return;
+        known = {start, rank};
         query.frame->function = function_name(name);
       });
     }
