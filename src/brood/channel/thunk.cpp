@@ -30,18 +30,6 @@ const char* name_of(ThunkKind kind) {
   return "unknown";
 }
 
-struct ThunkKey {
-  FunctionId id;
-  ThunkKind kind;
-  friend bool operator==(const ThunkKey&, const ThunkKey&) = default;
-};
-
-struct ThunkKeyHash {
-  std::size_t operator()(const ThunkKey& key) const {
-    return key.id.module ^ (key.id.offset * 0x9e3779b97f4a7c15U + static_cast<unsigned>(key.kind));
-  }
-};
-
 }  // namespace
 
 /// All entries of all modules, and an index of them that is brought up to date when it is used.
@@ -84,10 +72,23 @@ class ThunkTable {
   }
 
  private:
+  struct Key {
+    FunctionId id;
+    ThunkKind kind;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const {
+      return key.id.module ^
+             (key.id.offset * 0x9e3779b97f4a7c15U + static_cast<unsigned>(key.kind));
+    }
+  };
+
   ThunkTable() = default;
 
   [[nodiscard]] void* look_up(FunctionId id, ThunkKind kind) const {
-    const auto found = index_.find(ThunkKey{id, kind});
+    const auto found = index_.find(Key{id, kind});
     return found == index_.end() ? nullptr : found->second;
   }
 
@@ -99,8 +100,7 @@ class ThunkTable {
       bool found = false;
       for (const Module& module : modules) {
         if (!module.executes(address)) continue;
-        index_.try_emplace(ThunkKey{{module.key, address - module.base}, entry->kind_},
-                           entry->address_);
+        index_.try_emplace(Key{{module.key, address - module.base}, entry->kind_}, entry->address_);
         found = true;
         break;
       }
@@ -110,7 +110,7 @@ class ThunkTable {
 
   std::mutex mutex_;
   ThunkEntry* entries_ = nullptr;
-  std::unordered_map<ThunkKey, void*, ThunkKeyHash> index_;
+  std::unordered_map<Key, void*, KeyHash> index_;
   bool changed_ = false;
 };
 

@@ -17,7 +17,7 @@ namespace {
 /// Numbers of cancelled tasks that are remembered for each client, in case that they come yet.
 constexpr std::size_t kMostCancelled = 100'000;
 constexpr std::size_t kReplyBytes = std::size_t{256} << 10U;
-constexpr std::size_t kOverhead = 4096;  // of a reply, at most
+constexpr std::size_t kReplyOverhead = 4096;  // of a reply, at most
 
 TaskResult failed(std::uint64_t number, std::uint32_t attempt) {
   TaskResult result{
@@ -204,11 +204,11 @@ void Agent::collect(std::size_t ticket) {
 TaskResult Agent::result_of(const Running& running) {
   try {
     const std::span<const std::byte> bytes = pool_->result(running.task);
-    if (bytes.size() + kOverhead > engine_.most_bytes()) {
+    if (bytes.size() + kReplyOverhead > engine_.most_bytes()) {
       throw MessageTooLarge(fmt::format(
           "a result of {} bytes: {} is the most that comes back from the cluster; write it where "
           "all nodes can read it, a file or a database, and return its name",
-          bytes.size(), engine_.most_bytes() - kOverhead));
+          bytes.size(), engine_.most_bytes() - kReplyOverhead));
     }
     return {.number = running.number,
             .attempt = running.attempt,

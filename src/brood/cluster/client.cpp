@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 constexpr auto kReceive = 200ms;  // between two looks at whether it is to end
 constexpr auto kDeaf = 1s;        // more than a look may take
 /// What a message has beside its calls, at most.
-constexpr std::size_t kOverhead = 4096;
+constexpr std::size_t kCallOverhead = 4096;
 
 std::exception_ptr error_of(const TaskResult& result, const std::string& node) {
   try {
@@ -97,12 +97,12 @@ void ClusterClient::wake() noexcept {
 
 std::uint64_t ClusterClient::submit(const std::shared_ptr<const ClusterCall>& call, Bytes bytes,
                                     std::shared_ptr<ClusterTask> task) {
-  const std::size_t all = call->kind.prefix.size() + bytes.size() + kOverhead;
+  const std::size_t all = call->kind.prefix.size() + bytes.size() + kCallOverhead;
   if (all > engine_->most_bytes()) {
     throw ArgumentError(fmt::format(
         "a task of {} bytes: {} is the most that goes to the cluster; put the data where all nodes "
         "can read it, a file or a database, and send its name",
-        all - kOverhead, engine_->most_bytes() - kOverhead));
+        all - kCallOverhead, engine_->most_bytes() - kCallOverhead));
   }
   std::uint64_t number = 0;
   bool first = false;

@@ -16,9 +16,9 @@ using namespace std::chrono_literals;
 /// NAME BYTES PLACE..., the place of each part in the stream.
 constexpr const char* kHeader = "Brood-Parts";
 constexpr std::int64_t kStreamBytes = std::int64_t{1} << 30U;
-constexpr auto kUnfetched = 1h;
+constexpr auto kUnread = 1h;
 /// Beside the bytes a message has a subject and headers.
-constexpr std::size_t kOverhead = 4096;
+constexpr std::size_t kPartOverhead = 4096;
 constexpr std::size_t kNameBytes = 16;
 /// A replica may lag behind the server that confirmed.
 constexpr int kTries = 5;
@@ -41,7 +41,7 @@ natsStatus NatsParts::make_stream(jsErrCode& error) const {
   config.SubjectsLen = 1;
   config.Discard = js_DiscardNew;
   config.MaxBytes = kStreamBytes;
-  config.MaxAge = std::chrono::nanoseconds(kUnfetched).count();
+  config.MaxAge = std::chrono::nanoseconds(kUnread).count();
   config.Replicas = nats_.setup().replicas;
   config.AllowDirect = true;
   return nats_.add_stream(config, error);
@@ -60,7 +60,7 @@ std::string NatsParts::subject_of(const std::string& name, const std::string& pa
 
 natsStatus NatsParts::publish(const std::string& subject, const char* id,
                               std::span<const std::byte> message, jsErrCode& error) const {
-  const std::size_t most = nats_.most_bytes() - kOverhead;
+  const std::size_t most = nats_.most_bytes() - kPartOverhead;
   if (message.size() <= most) return nats_.publish(subject, id, message, error);
   const std::string name = random_hex_digits(kNameBytes);
   std::vector<std::uint64_t> places;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/round_up.hpp>
 
 namespace brood::detail {
 namespace {
@@ -47,7 +48,7 @@ std::byte* Heap::Lists::data_of(std::size_t granule, std::uint32_t block,
 void Heap::Lists::populate(std::byte* data, std::size_t bytes) const {
   const std::size_t page = page_size();
   const auto skipped = static_cast<std::size_t>(reinterpret_cast<std::uintptr_t>(data) % page);
-  const std::size_t whole = (skipped + bytes + page - 1) / page * page;
+  const std::size_t whole = round_up(skipped + bytes, page);
   if (populate_pages(data - skipped, whole)) return;
   throw SharedMemoryFull(
       fmt::format("the machine has no memory left for {} more bytes to share", bytes));

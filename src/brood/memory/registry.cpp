@@ -16,7 +16,7 @@ namespace brood::detail {
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 /// One sleeper is woken by the end of a life; another might have been it.
-constexpr auto kBackstop = std::chrono::milliseconds(100);
+constexpr auto kLookAgain = std::chrono::milliseconds(100);
 
 Tag Registry::reserve(Tag holder, Role role, std::string_view name) {
   // Lowest first, so that for_each stops early and few pages are touched. The generation, not the
@@ -106,7 +106,7 @@ bool Registry::join(Tag tag, int pid) {
       throw SystemError("pthread_mutex_lock", "the life word of this process", errno);
     }
     const std::array<FutexWord, 2> words{life_of_record.watch(), FutexWord{&record.event, event}};
-    if (life_of_record.alive()) futex_wait_any(words, Deadline::after(kBackstop));
+    if (life_of_record.alive()) futex_wait_any(words, Deadline::after(kLookAgain));
   }
   record.pid.store(pid);
   if (change(tag, RecordState::reserved, RecordState::live)) return true;

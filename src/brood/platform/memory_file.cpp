@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/round_up.hpp>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
@@ -24,10 +25,6 @@ namespace {
 
 /// MADV_COLLAPSE of Linux 6.1, which the C library's headers need not know.
 constexpr int kCollapse = 25;
-
-constexpr std::size_t round_up(std::uintptr_t value, std::size_t to) {
-  return (value + to - 1) / to * to;
-}
 
 std::size_t limit_of(decltype(RLIMIT_AS) resource) noexcept {
   rlimit limit{};

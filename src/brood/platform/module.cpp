@@ -12,6 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include <brood/platform/round_up.hpp>
+
 namespace brood::detail {
 namespace {
 
@@ -28,8 +30,6 @@ class Hash {  // FNV-1a, 64 bits
  private:
   std::uint64_t value_ = 0xcbf29ce484222325U;
 };
-
-std::size_t round_up(std::size_t size, std::size_t to) { return (size + to - 1) / to * to; }
 
 /// The build id among the notes of one segment; empty if it is not there.
 std::string_view build_id_in(const char* notes, std::size_t size, std::size_t alignment) {

@@ -16,13 +16,13 @@ namespace brood::detail {
 namespace {
 
 // Not initialised: it is a kilobyte, and nearly always unused.
-union ControlBuffer {
-  ControlBuffer() {}  // NOLINT(modernize-use-equals-default): default would be deleted
+union PacketControl {
+  PacketControl() {}  // NOLINT(modernize-use-equals-default): default would be deleted
   std::array<char, CMSG_SPACE(sizeof(int) * kMostPacketFds)> bytes;
   cmsghdr alignment;
 };
 
-void attach(msghdr& header, ControlBuffer& control, std::span<const int> descriptors) {
+void attach(msghdr& header, PacketControl& control, std::span<const int> descriptors) {
   header.msg_control = control.bytes.data();
   header.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
   std::memset(control.bytes.data(), 0, header.msg_controllen);
@@ -53,7 +53,7 @@ SendPacket send_packet(int socket, std::span<const std::byte> head, std::span<co
   std::array<iovec, 2> parts{
       iovec{.iov_base = const_cast<std::byte*>(head.data()), .iov_len = head.size()},
       iovec{.iov_base = const_cast<std::byte*>(body.data()), .iov_len = body.size()}};
-  ControlBuffer control;
+  PacketControl control;
   msghdr header{};
   header.msg_iov = parts.data();
   header.msg_iovlen = body.empty() ? 1 : 2;
@@ -84,7 +84,7 @@ SendPacket send_packet(int socket, std::span<const std::byte> head, std::span<co
 
 std::optional<Packet> receive_packet(int socket, std::span<std::byte> buffer, Deadline deadline) {
   iovec part{.iov_base = buffer.data(), .iov_len = buffer.size()};
-  ControlBuffer control;
+  PacketControl control;
   msghdr header{};
   const int flags = MSG_CMSG_CLOEXEC | (deadline.is_never() ? 0 : MSG_DONTWAIT);
   for (;;) {

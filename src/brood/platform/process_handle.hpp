@@ -14,6 +14,8 @@ namespace brood::detail {
 
 /// How a process ended: its exit code, or minus the signal that killed it. As Python's `exitcode`.
 using ExitCode = int;
+/// When nobody can say how; as Python.
+inline constexpr ExitCode kUnknownExitCode = 255;
 
 /// A process, held by a descriptor (pidfd): not confused by the reuse of process ids.
 class ProcessHandle {

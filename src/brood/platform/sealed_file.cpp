@@ -13,6 +13,7 @@
 
 #include <brood/errors.hpp>
 #include <brood/platform/memory_file.hpp>
+#include <brood/platform/round_up.hpp>
 
 namespace brood::detail {
 namespace {
@@ -70,8 +71,7 @@ void FileInMaking::unmap() noexcept {
 }
 
 void FileInMaking::grow(std::size_t bytes) {
-  const std::size_t page = page_size();
-  const std::size_t rounded = (bytes + page - 1) / page * page;
+  const std::size_t rounded = round_up(bytes, page_size());
   if (!file_.valid()) file_ = make_file(rounded);
   resize(file_, rounded);
   void* const data = data_ == nullptr ? ::mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_SHARED,

@@ -19,14 +19,14 @@ namespace brood::detail {
 
 namespace {
 
-struct Walk {
+struct TraceWalk {
   std::uintptr_t* out;
   std::size_t skip;
   std::size_t size = 0;
 };
 
-_Unwind_Reason_Code note_frame(_Unwind_Context* context, void* argument) {
-  Walk& walk = *static_cast<Walk*>(argument);
+_Unwind_Reason_Code trace_frame(_Unwind_Context* context, void* argument) {
+  TraceWalk& walk = *static_cast<TraceWalk*>(argument);
   const std::uintptr_t address = _Unwind_GetIP(context);
   if (address == 0) return _URC_END_OF_STACK;
   if (walk.skip > 0) {
@@ -145,8 +145,8 @@ StackTrace::StackTrace(std::span<const std::uintptr_t> addresses, bool first_is_
 
 [[gnu::noinline]] StackTrace StackTrace::here(std::size_t skip) noexcept {
   StackTrace trace;
-  Walk walk{.out = trace.addresses_.data(), .skip = skip + 1};
-  _Unwind_Backtrace(&note_frame, &walk);
+  TraceWalk walk{.out = trace.addresses_.data(), .skip = skip + 1};
+  _Unwind_Backtrace(&trace_frame, &walk);
   trace.size_ = walk.size;
   return trace;
 }

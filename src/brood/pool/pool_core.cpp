@@ -12,6 +12,7 @@
 
 #include <brood/cpu_count.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/round_up.hpp>
 #include <brood/pool/worker.hpp>
 
 namespace brood::detail {
@@ -29,10 +30,6 @@ constexpr auto kTick = 100ms;
 constexpr auto kGrace = 500ms;
 /// More words to sleep on cost more than they are worth: then the watchdog's announcement does it.
 constexpr std::size_t kMostDeathWords = 32;
-
-constexpr std::size_t round_up(std::size_t value, std::size_t to) {
-  return (value + to - 1) / to * to;
-}
 
 }  // namespace
 

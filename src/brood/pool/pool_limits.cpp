@@ -25,7 +25,7 @@ using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
 
 /// From SIGTERM to SIGKILL.
-constexpr auto kGrace = 200ms;
+constexpr auto kLimitGrace = 200ms;
 /// How often the owner looks at the running items: this part of the shortest limit, within bounds.
 constexpr int kLooks = 8;
 constexpr nanoseconds kShortestLook = 1ms;
@@ -190,7 +190,7 @@ void PoolCore::stop_item(std::uint32_t slot, const PoolJob& job, std::uint32_t i
   member.intent = Intent{.job = job.word, .item = item, .reason = std::move(reason)};
   member.seen.job = 0;
   ++counts_.stopped;
-  begin_kill(member, Deadline::Clock::now() + kGrace);
+  begin_kill(member, Deadline::Clock::now() + kLimitGrace);
   kick_keeper();
 }
 

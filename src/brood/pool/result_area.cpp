@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <brood/errors.hpp>
+#include <brood/platform/round_up.hpp>
 
 namespace brood::detail {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 constexpr std::size_t kPopulateStep = std::size_t{64} << 10U;
 constexpr std::size_t kKeptPages = 8;
 constexpr std::size_t kAlignment = 16;
-
-constexpr std::size_t round_up(std::size_t value, std::size_t to) {
-  return (value + to - 1) / to * to;
-}
 
 }  // namespace
 

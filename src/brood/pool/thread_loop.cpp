@@ -9,7 +9,7 @@ namespace brood::detail {
 namespace {
 
 /// How often somebody who waits with a progress callback calls it.
-constexpr auto kTick = std::chrono::milliseconds(100);
+constexpr auto kProgressTick = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -40,7 +40,7 @@ void ThreadLoop::done(std::size_t count) noexcept {
 }
 
 void ThreadLoop::wait(const std::function<void(std::size_t, std::size_t)>& progress) {
-  Deadline tick = progress ? Deadline::after(kTick) : Deadline::never();
+  Deadline tick = progress ? Deadline::after(kProgressTick) : Deadline::never();
   while (left_.load() != 0) {
     futex_wait({&ended_, 0}, tick);
     if (!tick.passed()) continue;
@@ -51,7 +51,7 @@ void ThreadLoop::wait(const std::function<void(std::size_t, std::size_t)>& progr
       wait({});
       throw;
     }
-    tick = Deadline::after(kTick);
+    tick = Deadline::after(kProgressTick);
   }
   if (progress) progress(items_, items_);
 }

@@ -35,7 +35,7 @@ namespace {
 /// How long an idle worker looks for work before it sleeps: about as long as falling asleep and
 /// being woken take, so that a caller who submits one task after the other does not pay for both
 /// each time.
-constexpr auto kSpin = std::chrono::microseconds(10);
+constexpr auto kIdleSpin = std::chrono::microseconds(10);
 /// How long an idle worker keeps the private memory that its items have freed: longer than an owner
 /// takes from one map to the next.
 constexpr auto kKeepFreed = std::chrono::milliseconds(100);
@@ -388,7 +388,7 @@ ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
 }
 
 bool Worker::idle(std::uint32_t seen) {
-  if (spins_ && spin_while(control_.work, seen, kSpin)) return true;
+  if (spins_ && spin_while(control_.work, seen, kIdleSpin)) return true;
   results_.trim();
   if (keeps_freed_until_.passed()) {
     give_back_freed_memory();

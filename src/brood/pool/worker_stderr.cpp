@@ -21,7 +21,7 @@ constexpr std::size_t kPiece = 16384;
 /// As much as a pipe holds: what the dead had written; who writes on is a descendant.
 constexpr std::size_t kMostOfTheDead = 65536;
 /// How long the end waits for somebody who takes what is left.
-constexpr auto kPatience = 1s;
+constexpr auto kEndPatience = 1s;
 /// How often the thread looks whether it is to end while nobody takes anything.
 constexpr auto kLook = 100ms;
 
@@ -101,7 +101,7 @@ void WorkerStderr::read(Stream& stream, std::size_t most) {
 void WorkerStderr::pass_on() {
   for (;;) {
     const bool last = stop_.load();
-    if (last && end_.is_never()) end_ = Deadline::after(kPatience);
+    if (last && end_.is_never()) end_ = Deadline::after(kEndPatience);
     started_.store(1);
     futex_wake_all(started_);
     static_cast<void>(
@@ -142,7 +142,7 @@ bool WorkerStderr::read_ready() {
 void WorkerStderr::write_out(std::string_view text) {
   auto left = std::as_bytes(std::span(text));
   while (!left.empty() && !end_.passed()) {
-    if (stop_.load() && end_.is_never()) end_ = Deadline::after(kPatience);
+    if (stop_.load() && end_.is_never()) end_ = Deadline::after(kEndPatience);
     if (!wait_writable(kStderr, end_.sooner(Deadline::after(kLook)))) continue;
     const auto count = write_piece(kStderr, left);
     if (!count) return;  // closed, or its disk is full: there is nobody to be told

@@ -6,11 +6,11 @@ namespace brood::detail {
 namespace {
 
 // Constant initialisation: it is set before main, in whatever order.
-constinit std::atomic<AgentMain> known{nullptr};
+constinit std::atomic<AgentMain> the_main{nullptr};
 
 }  // namespace
 
-void set_agent_main(AgentMain main) noexcept { known.store(main); }
-AgentMain agent_main() noexcept { return known.load(); }
+void set_agent_main(AgentMain main) noexcept { the_main.store(main); }
+AgentMain agent_main() noexcept { return the_main.load(); }
 
 }  // namespace brood::detail

@@ -8,6 +8,7 @@
 #include <brood/channel/codec.hpp>
 #include <brood/channel/heap_sink.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/process_handle.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/launch.hpp>
@@ -17,8 +18,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// As Python: the exit code when nobody can say what it was.
-constexpr ExitCode kUnknownExitCode = 255;
 /// How long the watchdog may take to say how a process ended before others are asked.
 constexpr auto kPatience = 1s;
 /// How long it may take to say what the process had used, when the kernel has said how it ended.

@@ -7,6 +7,7 @@
 #include <brood/channel/descriptor_box.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/poller.hpp>
+#include <brood/platform/process_handle.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/platform/socket.hpp>
 #include <brood/process/family.hpp>
@@ -65,7 +66,6 @@ void find_winner(Family& family, Tag tag, Launched& launched) {
   }
   // It has ended already, and its parent, which would have said how, is gone.
   const std::int32_t said = record.own_code.load();
-  constexpr int kUnknownExitCode = 255;
   family.registry().note_ended(tag, said == Record::kNoCode ? kUnknownExitCode : said);
   announce(family.segment().header());
   launched.process = ProcessHandle::of_ended();

@@ -25,7 +25,7 @@ using Kind = LogDestination::Kind;
 constinit const std::atomic<std::uint32_t> kSilence{LogCell::kOff};
 
 /// How long a record waits for room on its way to the root.
-constexpr auto kPatience = 100ms;
+constexpr auto kPutPatience = 100ms;
 
 LogCell& cell_of(Member& member) { return member.segment().header().log; }
 
@@ -79,7 +79,7 @@ class LogOutput::Target {
       return true;
     }
     if (full_.load(std::memory_order_relaxed)) return false;
-    if (queue_->put(record, Deadline::after(kPatience))) return true;
+    if (queue_->put(record, Deadline::after(kPutPatience))) return true;
     full_.store(true, std::memory_order_relaxed);
     return false;
   }

@@ -7,6 +7,7 @@
 
 #include <brood/errors.hpp>
 #include <brood/memory/heap.hpp>
+#include <brood/platform/process_handle.hpp>
 #include <brood/process/family.hpp>
 
 namespace brood::detail {
@@ -15,7 +16,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t kRootKey = ~std::uint64_t{0} - 1;
-constexpr int kUnknownExitCode = 255;
 
 /// The process of a record; not valid unless it is alive, and so the one that the record means.
 ProcessHandle open_member(Registry& registry, Tag tag) {

@@ -7,13 +7,6 @@
 #include <brood/errors.hpp>
 
 namespace brood::detail {
-namespace {
-
-constexpr std::uint64_t kFirst = 8;    // records of the first body
-constexpr std::uint64_t kKeep = 1024;  // an empty body of so many is kept
-
-}  // namespace
-
 std::uint32_t hash_bytes(std::span<const std::byte> bytes) noexcept {
   std::uint64_t hash = 0x9e3779b97f4a7c15 ^ bytes.size();
   const auto mix = [&](std::uint64_t word) {
@@ -52,9 +45,9 @@ bool HeldTable::same_cell(const Word* cell, const KeyView& key) const {
 // `top` lag behind.
 auto HeldTable::insert(const KeyView& view, const Part& key, const Part& value) -> Word* {
   if (body_ == nullptr) {
-    rebuild(kFirst);
+    rebuild(kFirstRecords);
   } else if (count() == body_->capacity) {
-    rebuild(std::max(kFirst, std::bit_ceil(2 * size())));  // what is dead makes room, too
+    rebuild(std::max(kFirstRecords, std::bit_ceil(2 * size())));  // what is dead makes room, too
   }
   const std::uint64_t mask = (std::uint64_t{1} << body_->index_bits) - 1;
   std::uint64_t at = view.hash & mask;
@@ -99,7 +92,7 @@ void HeldTable::clear() {
   store(body_->stirred, 1);
   set_counts(0, n);  // the commit
   clear_tail();
-  if (body_->capacity > kKeep) return install({});
+  if (body_->capacity > kKeptRecords) return install({});
   derive();
   store(body_->stirred, 0);
 }
@@ -113,7 +106,7 @@ auto HeldTable::last() -> Word* {
 }
 
 void HeldTable::reserve(std::uint64_t records) {
-  const std::uint64_t capacity = std::max(std::bit_ceil(records), kFirst);
+  const std::uint64_t capacity = std::max(std::bit_ceil(records), kFirstRecords);
   if (body_ == nullptr || capacity > body_->capacity) rebuild(capacity);
 }
 

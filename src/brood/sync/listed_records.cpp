@@ -4,17 +4,10 @@
 #include <bit>
 
 namespace brood::detail {
-namespace {
-
-constexpr std::uint64_t kFirst = 8;    // records of the first body
-constexpr std::uint64_t kKeep = 1024;  // an empty body of so many is kept
-
-}  // namespace
-
 void HeldList::reserve(std::uint64_t more) {
   const std::uint64_t needed = count() + more;
   if (body_ != nullptr && needed <= body_->capacity) return;
-  const std::uint64_t capacity = body_ == nullptr ? kFirst : 2 * body_->capacity;
+  const std::uint64_t capacity = body_ == nullptr ? kFirstRecords : 2 * body_->capacity;
   rebuild(std::max(capacity, needed), {}, count());
 }
 
@@ -36,7 +29,7 @@ void HeldList::truncate(std::uint64_t size) {
   if (size >= n) return;
   set_counts(size, n - size);  // the commit
   clear_tail();
-  if (size == 0 && body_->capacity > kKeep) install({});
+  if (size == 0 && body_->capacity > kKeptRecords) install({});
 }
 
 void HeldList::arrange(std::span<const std::uint32_t> order, std::uint64_t keep) {

@@ -94,6 +94,10 @@ struct RecordsHeader {
 };
 static_assert(sizeof(RecordsHeader) == 64);
 
+/// How many records the first body has, and the largest empty one that is kept.
+inline constexpr std::uint64_t kFirstRecords = 8;
+inline constexpr std::uint64_t kKeptRecords = 1024;
+
 /// What stands in front of the records of a body.
 struct RecordsBody {
   std::uint64_t capacity;    // records
