@@ -69,10 +69,12 @@ class SharedMemoryKill : public ::testing::Test {
 
   void run(const std::function<void()>& operation) {
     std::uint64_t all = 0;
+    SingleStep::SystemCalls calls;
     bool found = false;
     {
       SingleStep child(operation);
-      while (child.step()) {
+      calls = child.walk([&] {
+        if (HasFatalFailure()) return;
         const bool there = ::access(kPath.c_str(), F_OK) == 0;
         if (there && !found) {
           ASSERT_EQ(look(), "") << "at instruction " << child.steps();
@@ -83,9 +85,10 @@ class SharedMemoryKill : public ::testing::Test {
           ASSERT_LE(names_in_folder(), before_ + names().size())
               << "at instruction " << child.steps();
         }
-      }
+      });
       all = child.steps();
     }
+    if (HasFatalFailure()) return;
     RecordProperty("instructions", static_cast<int>(all));
     ASSERT_TRUE(found);
     names().unlink_all();
@@ -93,7 +96,7 @@ class SharedMemoryKill : public ::testing::Test {
     for (std::uint64_t at = 1; at < all; at += stride) {
       {
         SingleStep child(operation);
-        child.step(at);
+        child.step_past(calls, at);
         child.kill();
       }
       ASSERT_EQ(look(), "") << "killed at instruction " << at << " of " << all;
@@ -125,10 +128,11 @@ TEST_F(SharedMemoryKill, TakingAllNamesAwayMayBeKilledAndDoneAgain) {
     static_cast<void>(SharedMemory::create(1, {.lifetime = Lifetime::object}));
   };
   std::uint64_t all = 0;
+  SingleStep::SystemCalls calls;
   make_three();
   {
     SingleStep child([] { names().unlink_all(); });
-    while (child.step()) continue;
+    calls = child.walk([] {});
     all = child.steps();
   }
   const std::uint64_t stride = prove_everything() ? 5 : std::max<std::uint64_t>(1, all / 25);
@@ -136,7 +140,7 @@ TEST_F(SharedMemoryKill, TakingAllNamesAwayMayBeKilledAndDoneAgain) {
     make_three();
     {
       SingleStep child([] { names().unlink_all(); });
-      child.step(at);
+      child.step_past(calls, at);
       child.kill();
     }
     // Whoever has got the name since keeps it.

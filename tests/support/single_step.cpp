@@ -3,10 +3,13 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <stdexcept>
 
@@ -73,7 +76,8 @@ SingleStep::SingleStep(const std::function<void()>& prepare,
   try {
     wait_for_stop();
     ended_ = false;
-    if (ptrace(PTRACE_SETOPTIONS, pid_, nullptr, PTRACE_O_EXITKILL) != 0) fail("PTRACE_SETOPTIONS");
+    constexpr long kOptions = PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD;
+    if (ptrace(PTRACE_SETOPTIONS, pid_, nullptr, kOptions) != 0) fail("PTRACE_SETOPTIONS");
   } catch (...) {
     kill();
     throw;
@@ -94,6 +98,7 @@ bool SingleStep::wait_for_stop() {
                              std::to_string(status) + " after " + std::to_string(steps_) +
                              " instructions");
   }
+  if (WSTOPSIG(status) == (SIGTRAP | 0x80)) return false;  // a system call; see step_past()
   siginfo_t info{};
   if (ptrace(PTRACE_GETSIGINFO, pid_, nullptr, &info) != 0) fail("PTRACE_GETSIGINFO");
   if (WSTOPSIG(status) != SIGTRAP) {
@@ -113,6 +118,38 @@ bool SingleStep::step(std::uint64_t count) {
     if (!ended_) ++steps_;
   }
   return !ended_;
+}
+
+bool SingleStep::at_system_call() const {
+#if defined(__x86_64__)
+  constexpr long kInstruction = 0x050f;
+  const long at = ptrace(PTRACE_PEEKUSER, pid_, offsetof(user, regs.rip), nullptr);
+  return (ptrace(PTRACE_PEEKTEXT, pid_, at, nullptr) & 0xffff) == kInstruction;
+#else
+  return false;
+#endif
+}
+
+SingleStep::SystemCalls SingleStep::walk(const std::function<void()>& look) {
+  SystemCalls calls;
+  for (;;) {
+    const bool calling = at_system_call();
+    if (!step()) return calls;
+    if (calling) calls.push_back(steps_);
+    look();
+  }
+}
+
+bool SingleStep::step_past(const SystemCalls& calls, std::uint64_t count) {
+  const auto last = std::upper_bound(calls.begin(), calls.end(), count);
+  for (auto call = calls.begin(); call != last && !ended_; ++call) {
+    for (int stop = 0; stop < 2 && !ended_; ++stop) {  // at its begin and at its end
+      if (ptrace(PTRACE_SYSCALL, pid_, nullptr, nullptr) != 0) fail("PTRACE_SYSCALL");
+      ended_ = wait_for_stop();
+    }
+    if (!ended_) steps_ = *call;
+  }
+  return step(count - std::min(count, steps_));
 }
 
 void SingleStep::finish() {

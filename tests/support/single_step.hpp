@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace brood::testing {
 
@@ -41,6 +42,15 @@ class SingleStep {
   /// Runs up to `count` instructions. False: the operation has returned, the child still exists.
   bool step(std::uint64_t count = 1);
 
+  /// How many instructions had run when each system call of the operation returned.
+  using SystemCalls = std::vector<std::uint64_t>;
+  /// Steps to the end of the operation and notes them. `look` is called after each instruction.
+  SystemCalls walk(const std::function<void()>& look);
+  /// As step(count) at the operation's start, in a fraction of the time: as far as the last of
+  /// `calls` allows at full speed. They are those of another child with the same operation; where
+  /// this one goes another way, it is not the same instruction.
+  bool step_past(const SystemCalls& calls, std::uint64_t count);
+
   /// Lets the operation run to its end at full speed.
   void finish();
 
@@ -53,6 +63,7 @@ class SingleStep {
 
  private:
   bool wait_for_stop();  // true: it has run into the end of the operation
+  bool at_system_call() const;
 
   pid_t pid_ = -1;
   bool ended_ = false;
