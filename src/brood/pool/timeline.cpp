@@ -13,6 +13,7 @@
 
 #include <brood/errors.hpp>
 #include <brood/platform/process_handle.hpp>
+#include <brood/platform/round_up.hpp>
 #include <brood/pool/control.hpp>
 
 namespace brood::detail {
@@ -60,8 +61,8 @@ Timeline::Timeline(Heap& heap, Segment& segment, std::uint32_t slots, std::strin
       start_(steady_nanoseconds()) {
   open(path_, "a");  // better now than at the end of the run
   block_ = heap_.allocate(std::size_t{slots} * sizeof(TimelineRow) + alignof(TimelineRow));
-  auto address = reinterpret_cast<std::uintptr_t>(block_.data);
-  address = (address + alignof(TimelineRow) - 1) / alignof(TimelineRow) * alignof(TimelineRow);
+  const std::uintptr_t address =
+      round_up(reinterpret_cast<std::uintptr_t>(block_.data), alignof(TimelineRow));
   rows_ = reinterpret_cast<TimelineRow*>(address);
   for (std::uint32_t i = 0; i < slots; ++i) new (rows_ + i) TimelineRow{};
 }

@@ -7,6 +7,7 @@
 #include <brood/errors.hpp>
 
 namespace brood::detail {
+
 std::uint32_t hash_bytes(std::span<const std::byte> bytes) noexcept {
   std::uint64_t hash = 0x9e3779b97f4a7c15 ^ bytes.size();
   const auto mix = [&](std::uint64_t word) {

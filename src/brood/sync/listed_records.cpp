@@ -4,6 +4,7 @@
 #include <bit>
 
 namespace brood::detail {
+
 void HeldList::reserve(std::uint64_t more) {
   const std::uint64_t needed = count() + more;
   if (body_ != nullptr && needed <= body_->capacity) return;
