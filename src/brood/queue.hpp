@@ -144,10 +144,11 @@ class Queue {
   void close() const { core_.close(); }
   [[nodiscard]] bool closed() const { return core_.ring().closing(); }
 
-  /// Exact when nobody is in the middle of a call.
-  [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(core_.ring().size()); }
+  /// Exact when nobody alive is in the middle of a call. What the dead had in hand, once they are
+  /// joined, counts if it was taken, and does not if it was being put.
+  [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(core_.size()); }
   [[nodiscard]] bool empty() const { return size() == 0; }
-  [[nodiscard]] bool full() const { return core_.ring().full(); }
+  [[nodiscard]] bool full() const { return core_.full(); }
   [[nodiscard]] std::size_t maxsize() const { return core_.maxsize(); }
 
   /// Takes from the queue until its end: for (const T& value : queue).

@@ -289,6 +289,32 @@ TEST_P(FamilyServerTest, AStoppedOneIsWaitedForAndItsChildrenCanBeJoined) {
   EXPECT_EQ(next.exitcode(), 7);
 }
 
+TEST_P(FamilyServerTest, WhoeverHasJoinedTheDeadFindsTheFamilyTold) {
+  // The server stands still after it has noted how the child ended, before it tells the others.
+  const std::string go = dir_.file("go");
+  Process child({.start_method = StartMethod::forkserver}, end_with, dir_.file("there"), go, 3);
+  child.start();
+  await_sign(dir_.file("there"));
+  const int server = server_pid();
+  ASSERT_EQ(::kill(server, SIGSTOP), 0);
+  ASSERT_TRUE(eventually([&] { return process_state(server) == 'T'; }));
+  give_sign(go);
+  const auto family = brood::detail::Family::require();
+  auto& registry = family->registry();
+  brood::detail::Tag tag;
+  registry.for_each([&](brood::detail::Tag each, const brood::detail::RecordWord&) {
+    if (registry.record(each).pid.load() == *child.pid()) tag = each;
+  });
+  ASSERT_TRUE(eventually([&] { return process_state(*child.pid()) == 'Z'; }));
+  ASSERT_TRUE(registry.note_ended(tag, -SIGKILL));
+  const auto& deaths = family->segment().header().death_epoch;
+  const auto before = deaths.load();
+  child.join();
+  EXPECT_NE(deaths.load(), before) << "so nobody looks for what it held";
+  EXPECT_EQ(child.exitcode(), -SIGKILL);
+  ASSERT_EQ(::kill(server, SIGCONT), 0);
+}
+
 TEST_P(FamilyServerTest, AStormOfKillsDoesNotLoseProcesses) {
   if (GetParam() == StartMethod::fork) GTEST_SKIP() << "fork is refused beside other threads";
   // About as long as a new one takes to start a process on this machine.

@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include <brood/channel/handle_codec.hpp>
+#include <brood/channel/queue_core.hpp>
 #include <brood/memory/member.hpp>
 
 #include "support/eventually.hpp"
@@ -515,6 +517,40 @@ TEST_P(Queues, RandomKillsLeaveItWhole) {
   queue.close();
   last.join();
   EXPECT_EQ(counts.get(), 0);
+}
+
+detail::QueueCore core_of(const Queue<int>& queue) {
+  return detail::QueueCore(detail::HandleAccess::handle(queue));
+}
+void claim_and_die(Queue<int> queue) {
+  const detail::QueueCore core = core_of(queue);
+  if (core.claim(detail::Deadline::now())) ::raise(SIGKILL);
+}
+void hold_and_die(Queue<int> queue) {
+  const detail::QueueCore core = core_of(queue);
+  detail::QueueCore::Held held;
+  const auto taken = core.take(held, false, detail::Deadline::now());
+  if (taken == detail::QueueCore::Taken::message) ::raise(SIGKILL);
+}
+
+// Whoever has joined the dead may ask at once, nobody need have put or taken since.
+TEST_P(Queues, WhatTheDeadHadInHandIsNotCounted) {
+  Queue<int> queue(1);
+  Process producer(claim_and_die, queue);
+  producer.start().join();
+  ASSERT_EQ(producer.exitcode(), -SIGKILL);
+  EXPECT_FALSE(queue.full());
+  EXPECT_EQ(queue.size(), 0u);
+  EXPECT_TRUE(queue.empty());
+
+  queue.put(1);
+  Process consumer(hold_and_die, queue);
+  consumer.start().join();
+  ASSERT_EQ(consumer.exitcode(), -SIGKILL);
+  EXPECT_EQ(queue.size(), 1u) << "it is given to another";
+  EXPECT_FALSE(queue.empty());
+  EXPECT_EQ(queue.try_get(), 1);
+  EXPECT_TRUE(queue.empty());
 }
 
 void wait_for_one(Queue<int> queue, Queue<double> answers) {

@@ -330,6 +330,12 @@ void QueueCore::close() const {
   detail::close(ring_, world);
 }
 
+void QueueCore::look_for_dead() const {
+  if (!ring_.must_recover(epoch())) return;
+  World world(*this, taking_, Deadline::now());
+  heal(ring_, world);
+}
+
 bool QueueCore::join(Deadline deadline) const {
   World world(*this, taking_, deadline);
   ring_.tell_of_releases();

@@ -152,6 +152,17 @@ class QueueCore {
   /// Until nothing is in it and nobody holds anything of it; false at the deadline.
   [[nodiscard]] bool join(Deadline deadline) const;
 
+  /// As the Ring's, after a look for what the dead held: who has joined the dead need not wait for
+  /// somebody to put or take before he learns what is left.
+  [[nodiscard]] std::uint64_t size() const {
+    look_for_dead();
+    return ring_.size();
+  }
+  [[nodiscard]] bool full() const {
+    look_for_dead();
+    return ring_.full();
+  }
+
  private:
   class World;
   class Watching;
@@ -187,6 +198,7 @@ class QueueCore {
   [[nodiscard]] std::optional<Held> claim_slowly(Deadline deadline) const;
   [[nodiscard]] std::size_t claim_slowly(std::span<Held> out, Deadline deadline) const;
   Taken take_slowly(Held& held, bool lease, Deadline deadline) const;
+  void look_for_dead() const;
   [[nodiscard]] ByteSource bytes_of_block(const Held& held) const;
   void release_block(const Held& held) const;
 

@@ -144,6 +144,9 @@ bool ChildProcess::settle() {
     return true;
   }
   if (registry.state(tag_) == RecordState::ended) {
+    // Whoever noted it may not have come to telling the others; who asks here next, about what the
+    // dead held, must not find things as they were.
+    announce(family_->segment().header());
     finish(record.exit_code.load());
     return true;
   }

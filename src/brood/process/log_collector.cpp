@@ -132,7 +132,7 @@ bool LogCollector::flush(std::chrono::milliseconds patience) {
   const Deadline deadline = Deadline::after(patience);
   for (;;) {
     drain();
-    if (queue_.core().ring().size() == 0) return true;
+    if (queue_.core().size() == 0) return true;
     if (deadline.passed()) return false;
     std::this_thread::sleep_for(100us);
   }
