@@ -1,7 +1,7 @@
-# brood_compile_together(<target>): its sources in groups of eight from one folder, which reads what they
-# include once: half the time for all of them. Within a folder names in unnamed namespaces are therefore
-# used once.
-function(brood_compile_together target)
+# brood_compile_together(<target> <size>): its sources in groups of so many from one folder, which read what
+# they include once, and instantiate once what they share: half the time for all of them. Within a folder names in
+# unnamed namespaces are therefore used once; a test has a namespace of its file's name around its own.
+function(brood_compile_together target size)
   if(NOT BROOD_COMPILE_TOGETHER)
     return()
   endif()
@@ -9,9 +9,12 @@ function(brood_compile_together target)
   foreach(source IN LISTS sources)
     cmake_path(GET source PARENT_PATH folder)
     cmake_path(GET folder FILENAME name)
+    if(name STREQUAL "")
+      set(name ${target})
+    endif()
     math(EXPR group "${count_of_${name}}+0")
     math(EXPR count_of_${name} "${group}+1")
-    math(EXPR group "${group}/8")
+    math(EXPR group "${group}/${size}")
     set_source_files_properties("${source}" PROPERTIES UNITY_GROUP "${name}_${group}")
   endforeach()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)

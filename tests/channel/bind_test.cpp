@@ -15,7 +15,7 @@
 
 #include "round_trip.hpp"
 
-namespace brood::detail {
+namespace brood::detail::bind_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -82,4 +82,4 @@ TEST(Bind, BoundOnesNest) {
 TEST(Bind, NothingNeedBeBound) { EXPECT_EQ(round_trip(brood::bind(scaled))(2, 3), 6.0); }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::bind_test

@@ -18,7 +18,7 @@
 #include <brood/channel/codec.hpp>
 #include <brood/errors.hpp>
 
-namespace brood::detail {
+namespace brood::detail::callable_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -197,4 +197,4 @@ TEST(Callable, FunctionsOfAnotherTypeAreNotTakenForThisOne) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::callable_test

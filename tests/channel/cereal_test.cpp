@@ -153,7 +153,7 @@ CEREAL_CLASS_VERSION(with_cereal::Versioned, 3)
 CEREAL_REGISTER_TYPE(with_cereal::Derived)
 CEREAL_REGISTER_POLYMORPHIC_RELATION(with_cereal::Base, with_cereal::Derived)
 
-namespace brood::detail {
+namespace brood::detail::cereal_test {
 namespace {
 
 using namespace with_cereal;
@@ -236,4 +236,4 @@ TEST(Cereal, ItsExceptionsBecomeDecodeErrors) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::cereal_test

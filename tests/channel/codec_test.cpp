@@ -46,7 +46,7 @@ struct Colour {  // no aggregate: its bytes cross because the user says so
 template <>
 inline constexpr bool brood::enable_bytewise<Colour> = true;
 
-namespace brood::detail {
+namespace brood::detail::codec_test {
 namespace {
 
 enum class Kind : std::uint16_t { small = 1, large = 60000 };
@@ -379,4 +379,4 @@ TEST(Codec, WhatCannotCrossIsNotSendable) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::codec_test

@@ -26,7 +26,7 @@
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::connection_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -433,4 +433,4 @@ TEST(Connection, KilledAtAnyInstructionOfSendWholeMessagesComeThenTheEnd) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::connection_test

@@ -30,7 +30,7 @@
 
 #include "round_trip.hpp"
 
-namespace brood::detail {
+namespace brood::detail::damage_test {
 namespace {
 
 enum class Mode : bool { off, on };
@@ -267,4 +267,4 @@ TEST(Damage, ErrorsSayWhere) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::damage_test

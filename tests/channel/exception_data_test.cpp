@@ -74,7 +74,7 @@ struct NotRegistered : std::out_of_range {
 
 }  // namespace brood_test
 
-namespace brood::detail {
+namespace brood::detail::exception_data_test {
 namespace {
 
 using namespace brood_test;
@@ -652,4 +652,4 @@ TEST(ReportUncaught, IsOneReadableText) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::exception_data_test

@@ -8,7 +8,7 @@
 
 #include <brood/errors.hpp>
 
-namespace brood::detail {
+namespace brood::detail::frame_parser_test {
 namespace {
 
 using Type = FrameHeader::Type;
@@ -116,4 +116,4 @@ TEST(FrameParser, WhatMakesNoSenseIsRefused) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::frame_parser_test

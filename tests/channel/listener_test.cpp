@@ -31,7 +31,7 @@
 #include "support/sanitizers.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::listener_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -660,4 +660,4 @@ TEST(ListenerOnTheWay, AByteThatIsChangedIsNoticed) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::listener_test

@@ -10,7 +10,7 @@
 #include <brood/errors.hpp>
 #include <brood/outcome.hpp>
 
-namespace brood::detail {
+namespace brood::detail::local_task_test {
 namespace {
 
 /// An exception that tells whether there is one still: the count of `lives`.
@@ -56,4 +56,4 @@ TEST(LocalTask, ACancelledTaskTakesNoFailure) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::local_task_test

@@ -5,7 +5,7 @@
 
 #include <brood/channel/queue_side.hpp>
 
-namespace brood::testing {
+namespace brood::testing::queue_side_test {
 namespace {
 
 using detail::QueueSide;
@@ -95,4 +95,4 @@ TEST_F(QueueSides, ACopyBeginsWhereTheOriginalIs) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::queue_side_test

@@ -13,7 +13,7 @@
 #include "support/forked.hpp"
 #include "support/proof.hpp"
 
-namespace brood::detail {
+namespace brood::detail::ring_chaos_test {
 namespace {
 
 using testing::Forked;
@@ -218,4 +218,4 @@ INSTANTIATE_TEST_SUITE_P(Plans, RingChaos, ::testing::ValuesIn(kPlans),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::ring_chaos_test

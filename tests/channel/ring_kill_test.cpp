@@ -16,7 +16,7 @@
 #include "support/proof.hpp"
 #include "support/single_step.hpp"
 
-namespace brood::detail {
+namespace brood::detail::ring_kill_test {
 namespace {
 
 using testing::prove_everything;
@@ -416,4 +416,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, RingKill, ::testing::ValuesIn(kCases),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::ring_kill_test

@@ -14,7 +14,7 @@
 #include "support/proof.hpp"
 #include "support/schedule.hpp"
 
-namespace brood::detail {
+namespace brood::detail::ring_schedule_test {
 namespace {
 
 using testing::Choices;
@@ -454,4 +454,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, RingExhaustive, ::testing::ValuesIn(kBounded),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::ring_schedule_test

@@ -12,7 +12,7 @@
 
 #include "channel/ring_world.hpp"
 
-namespace brood::detail {
+namespace brood::detail::ring_stress_test {
 namespace {
 
 // The thread it is thrown in plays a process that was killed.
@@ -237,4 +237,4 @@ TEST(RingStress, ThreadsDieAtAnyStep) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::ring_stress_test

@@ -5,7 +5,7 @@
 
 #include "channel/ring_world.hpp"
 
-namespace brood::testing {
+namespace brood::testing::ring_test {
 namespace {
 
 using detail::Ring;
@@ -97,4 +97,4 @@ TEST_F(Rings, WhoComesLaterBeginsBehindTheOthers) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::ring_test

@@ -4,7 +4,7 @@
 
 #include <brood/channel/spin_habit.hpp>
 
-namespace brood::testing {
+namespace brood::testing::spin_habit_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -43,4 +43,4 @@ TEST(SpinHabits, WhatWasInVainIsLeftOutTwiceAsOftenEachTime) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::spin_habit_test

@@ -16,7 +16,7 @@
 #include <brood/errors.hpp>
 #include <brood/platform/module.hpp>
 
-namespace brood::detail {
+namespace brood::detail::thunk_test {
 namespace {
 
 template <int N>
@@ -167,4 +167,4 @@ TEST(Module, DataIsNoCode) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::thunk_test

@@ -14,7 +14,7 @@
 
 #include <brood/errors.hpp>
 
-namespace brood::detail {
+namespace brood::detail::tls_session_test {
 namespace {
 
 using Side = TlsContext::Side;
@@ -195,4 +195,4 @@ TEST(TlsSession, AServerWithACertificateInsteadOfTheKeyIsRefused) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::tls_session_test

@@ -16,7 +16,7 @@
 #include <brood/queue.hpp>
 #include <brood/ready_descriptor.hpp>
 
-namespace brood {
+namespace brood::wait_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -116,4 +116,4 @@ TEST(Wait, WhatIsNoDescriptorIsAnError) {  // [test_invalid_handles]
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::wait_test

@@ -14,7 +14,7 @@
 
 #include "support/eventually.hpp"
 
-namespace brood::testing {
+namespace brood::testing::cluster_client_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -102,4 +102,4 @@ TEST(ClusterClients, AServerThatIsAwayIsNoLackOfAgents) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_client_test

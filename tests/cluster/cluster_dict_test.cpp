@@ -24,7 +24,7 @@
 #include "support/eventually.hpp"
 #include "support/program.hpp"
 
-namespace brood::testing {
+namespace brood::testing::cluster_dict_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -258,4 +258,4 @@ TEST_F(ClusterDictTest, HandlesGoIntoTasksOnOtherMachinesAndOnThisOne) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_dict_test

@@ -25,7 +25,7 @@
 #include "support/program.hpp"
 #include "support/sanitizers.hpp"
 
-namespace brood::testing {
+namespace brood::testing::cluster_nats_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -319,4 +319,4 @@ TEST_F(ClusterNats, WhatIsWrongWithTheServerIsSaid) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_nats_test

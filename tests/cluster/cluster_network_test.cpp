@@ -18,7 +18,7 @@
 #include "cluster/on_machines.hpp"
 #include "support/eventually.hpp"
 
-namespace brood::testing {
+namespace brood::testing::cluster_network_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -198,4 +198,4 @@ TEST_F(ClusterNetwork, WhatMayRunOnceDoesNotRunOnANodeThatWasStoppedWhenItGotIt)
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_network_test

@@ -11,7 +11,7 @@
 #include <brood/cluster_options.hpp>
 #include <brood/errors.hpp>
 
-namespace brood::testing {
+namespace brood::testing::cluster_options_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -101,4 +101,4 @@ TEST(ClusterOptions, PasswordsAreNotShown) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_options_test

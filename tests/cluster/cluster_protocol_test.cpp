@@ -37,7 +37,7 @@ struct Refused : std::runtime_error {
 using brood::testing::Refused;
 BROOD_REGISTER_EXCEPTION(Refused);
 
-namespace brood::testing {
+namespace brood::testing::cluster_protocol_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -655,4 +655,4 @@ TEST(ClusterMessages, OnlyWhatWasSignedIsRead) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_protocol_test

@@ -31,7 +31,7 @@
 #include "support/program.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood::testing {
+namespace brood::testing::cluster_queue_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -525,4 +525,4 @@ TEST_F(ClusterQueueTest, AProgramPutsAndOthersWork) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_queue_test

@@ -17,7 +17,7 @@
 #include "cluster/on_machines.hpp"
 #include "support/eventually.hpp"
 
-namespace brood::testing {
+namespace brood::testing::cluster_servers_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -208,4 +208,4 @@ TEST_F(ClusterServers, WithoutTwoOfThreeEverybodyWaits) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_servers_test

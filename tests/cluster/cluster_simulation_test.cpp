@@ -9,7 +9,7 @@
 
 #include "support/sanitizers.hpp"
 
-namespace brood::testing {
+namespace brood::testing::cluster_simulation_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -98,4 +98,4 @@ TEST(ClusterSimulation, TheSameSeedHasTheSameOutcome) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_simulation_test

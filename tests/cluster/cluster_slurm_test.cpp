@@ -30,7 +30,7 @@
 #include "cluster/on_machines.hpp"
 #include "support/eventually.hpp"
 
-namespace brood::testing {
+namespace brood::testing::cluster_slurm_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -248,4 +248,4 @@ TEST_F(ClusterSlurm, AgentsWhoseTimeIsNearlyUpFinishWhatTheyHave) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::cluster_slurm_test

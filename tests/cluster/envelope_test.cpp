@@ -10,7 +10,7 @@
 #include <brood/cluster/stored_value.hpp>
 #include <brood/errors.hpp>
 
-namespace brood::testing {
+namespace brood::testing::envelope_test {
 namespace {
 
 using detail::Envelope;
@@ -75,4 +75,4 @@ TEST(ClusterStoredType, IsAnotherForAnotherType) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::envelope_test

@@ -14,7 +14,7 @@
 #include <brood/cluster/task_table.hpp>
 #include <brood/errors.hpp>
 
-namespace brood::testing {
+namespace brood::testing::task_table_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -388,4 +388,4 @@ TEST_F(TaskTables, AgentsAreToldOfWhatTheyHaveInVain) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::task_table_test

@@ -26,7 +26,7 @@
 #include "support/stepped_member.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::manager_kill_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -296,4 +296,4 @@ TEST_P(ManagerDeaths, ChaosOfServers) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::manager_kill_test

@@ -20,7 +20,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::manager_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -332,10 +332,12 @@ class Meeting {
 };
 
 }  // namespace
+}  // namespace brood::manager_test
 
 template <>
-inline constexpr bool concurrent_calls<Meeting> = true;
+inline constexpr bool brood::concurrent_calls<brood::manager_test::Meeting> = true;
 
+namespace brood::manager_test {
 namespace {
 
 TEST_P(Managers, CallsOfOneObjectWaitForEachOtherAndOfOthersDoNot) {
@@ -608,4 +610,4 @@ TEST_P(Managers, WhatPythonsManagersMakeIsMadeByName) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::manager_test

@@ -22,7 +22,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::remote_manager_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -298,4 +298,4 @@ TEST_P(RemoteManagers, AnotherProgramIsToldThatItIsAnotherBuild) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::remote_manager_test

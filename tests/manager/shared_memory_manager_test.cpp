@@ -13,7 +13,7 @@
 #include "support/eventually.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::shared_memory_manager_test {
 namespace {
 
 using testing::eventually;
@@ -114,4 +114,4 @@ TEST_P(SharedMemoryManagers, AForkedChildTakesNothingAway) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shared_memory_manager_test

@@ -12,7 +12,7 @@
 #include "support/proof.hpp"
 #include "support/single_step.hpp"
 
-namespace brood::detail {
+namespace brood::detail::authkey_cell_test {
 namespace {
 
 using brood::testing::Shared;
@@ -98,4 +98,4 @@ TEST(AuthKeyCell, AStoppedWriterIsNotRobbed) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::authkey_cell_test

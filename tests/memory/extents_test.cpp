@@ -22,7 +22,7 @@
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::extents_test {
 namespace {
 
 using namespace brood::testing;
@@ -549,4 +549,4 @@ INSTANTIATE_TEST_SUITE_P(, ExtentsKill, ::testing::ValuesIn(kCases),
                          [](const auto& instance) { return std::string(instance.param.name); });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::extents_test

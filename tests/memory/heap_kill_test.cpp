@@ -16,7 +16,7 @@
 #include "support/proof.hpp"
 #include "support/single_step.hpp"
 
-namespace brood::detail {
+namespace brood::detail::heap_kill_test {
 namespace {
 
 using testing::prove_everything;
@@ -437,4 +437,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, HeapKill, ::testing::ValuesIn(kCases),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::heap_kill_test

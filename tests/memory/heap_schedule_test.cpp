@@ -13,7 +13,7 @@
 #include "support/proof.hpp"
 #include "support/schedule.hpp"
 
-namespace brood::detail {
+namespace brood::detail::heap_schedule_test {
 namespace {
 
 using testing::Choices;
@@ -424,4 +424,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, HeapExhaustive, ::testing::ValuesIn(kBounded),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::heap_schedule_test

@@ -13,7 +13,7 @@
 
 #include <brood/memory/heap.hpp>
 
-namespace brood::detail {
+namespace brood::detail::heap_stress_test {
 namespace {
 
 // Cells through which the players hand each other what they gave away: {offset, owner}, relaxed
@@ -127,4 +127,4 @@ TEST_F(HeapStress, ProcessesComeAndGoAndDie) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::heap_stress_test

@@ -20,7 +20,7 @@
 #include "support/sandbox.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::heap_test {
 namespace {
 
 using namespace brood::testing;
@@ -488,4 +488,4 @@ TEST_F(FullHeap, PagesThatTheDeadLeftServeOthersOnceTheyAreEmpty) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::heap_test

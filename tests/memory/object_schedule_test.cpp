@@ -12,7 +12,7 @@
 #include "support/proof.hpp"
 #include "support/schedule.hpp"
 
-namespace brood::detail {
+namespace brood::detail::object_schedule_test {
 namespace {
 
 using testing::ExhaustiveChoices;
@@ -176,4 +176,4 @@ TEST(ObjectSchedule, AllOrdersWithinBounds) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::object_schedule_test

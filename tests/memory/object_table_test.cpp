@@ -12,7 +12,7 @@
 #include "support/proof.hpp"
 #include "support/single_step.hpp"
 
-namespace brood::detail {
+namespace brood::detail::object_table_test {
 namespace {
 
 using testing::prove_everything;
@@ -392,4 +392,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, ObjectTableKill, ::testing::ValuesIn(kCases),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::object_table_test

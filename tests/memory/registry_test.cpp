@@ -23,7 +23,7 @@
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::registry_test {
 namespace {
 
 using namespace brood::testing;
@@ -717,4 +717,4 @@ TEST_F(ThreadKill, WhoDiesWithASlotLeavesItToTheNext) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::registry_test

@@ -24,7 +24,7 @@
 #include "support/sanitizers.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::segment_test {
 namespace {
 
 using namespace brood::testing;
@@ -358,4 +358,4 @@ TEST(SegmentMemory, AMachineWithoutMemorySaysSo) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::segment_test

@@ -22,7 +22,7 @@
 #include "support/sanitizers.hpp"
 #include "support/single_step.hpp"
 
-namespace brood {
+namespace brood::shareable_list_test {
 namespace {
 
 using namespace std::string_literals;
@@ -258,4 +258,4 @@ TEST_F(ShareableListKill, ASetterLeavesTheOldValueOrTheNewOne) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shareable_list_test

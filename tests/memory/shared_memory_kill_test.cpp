@@ -21,7 +21,7 @@
 #include "support/sandbox.hpp"
 #include "support/single_step.hpp"
 
-namespace brood {
+namespace brood::shared_memory_kill_test {
 namespace {
 
 using testing::forbid_system_call;
@@ -155,4 +155,4 @@ TEST_F(SharedMemoryKill, TakingAllNamesAwayMayBeKilledAndDoneAgain) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shared_memory_kill_test

@@ -27,7 +27,7 @@
 #include "support/sandbox.hpp"
 #include "support/sanitizers.hpp"
 
-namespace brood {
+namespace brood::shared_memory_test {
 namespace {
 
 using namespace brood::testing;
@@ -465,4 +465,4 @@ TEST_F(SharedMemoryRefused, FilesWithoutNamesOrNamesForThemAreDoneWithout) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shared_memory_test

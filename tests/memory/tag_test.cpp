@@ -4,7 +4,7 @@
 
 #include <brood/memory/tag.hpp>
 
-namespace brood::detail {
+namespace brood::detail::tag_test {
 namespace {
 
 TEST(Tag, NobodyHasTheEmptyOne) {
@@ -41,4 +41,4 @@ TEST(Tag, EqualsOnlyItself) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::tag_test

@@ -33,6 +33,7 @@
 #include "support/program.hpp"
 #include "support/start_methods.hpp"
 
+namespace pipeline_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -687,3 +688,4 @@ TEST_P(PipelineTest, CtrlCEndsTheFamily) {
 }
 
 }  // namespace
+}  // namespace pipeline_test

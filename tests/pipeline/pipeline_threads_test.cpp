@@ -12,6 +12,7 @@
 #include <brood/errors.hpp>
 #include <brood/pipeline.hpp>
 
+namespace pipeline_threads_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -80,3 +81,4 @@ TEST(PipelineThreads, ThreadsAlone) {
 }
 
 }  // namespace
+}  // namespace pipeline_threads_test

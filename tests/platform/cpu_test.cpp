@@ -19,7 +19,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood::detail {
+namespace brood::detail::cpu_test {
 namespace {
 
 using namespace brood::testing;
@@ -194,4 +194,4 @@ TEST(Cpu, WithoutProcThereIsNoQuota) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::cpu_test

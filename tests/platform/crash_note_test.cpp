@@ -18,7 +18,7 @@
 #include "support/forked.hpp"
 #include "support/sanitizers.hpp"
 
-namespace brood::detail {
+namespace brood::detail::crash_note_test {
 namespace {
 
 using namespace brood::testing;
@@ -248,4 +248,4 @@ TEST_F(CrashNoteTest, NonsenseIsNotBelieved) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::crash_note_test

@@ -5,7 +5,7 @@
 
 #include <brood/platform/deadline.hpp>
 
-namespace brood::detail {
+namespace brood::detail::deadline_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -98,4 +98,4 @@ TEST(Deadline, SoonerTakesTheEarlier) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::deadline_test

@@ -10,7 +10,7 @@
 
 #include "support/forked.hpp"
 
-namespace brood::detail {
+namespace brood::detail::fd_test {
 namespace {
 
 using brood::testing::in_child;
@@ -91,4 +91,4 @@ TEST(Fd, ClosingKeepsErrno) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::fd_test

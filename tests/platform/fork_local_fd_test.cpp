@@ -14,7 +14,7 @@
 
 #include "support/forked.hpp"
 
-namespace brood::detail {
+namespace brood::detail::fork_local_fd_test {
 namespace {
 
 using namespace brood::testing;
@@ -59,4 +59,4 @@ TEST(ForkLocalFd, AChildThatGoesOnHasWhatIsKeptAndNothingElse) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::fork_local_fd_test

@@ -14,7 +14,7 @@
 #include "support/sandbox.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::futex_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -202,4 +202,4 @@ TEST(SpinWhile, SaysWhetherTheWordChanged) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::futex_test

@@ -14,7 +14,7 @@
 #include "support/forked.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::life_mutex_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -267,4 +267,4 @@ TEST(LifeMutex, WhatTheDeadWroteIsVisible) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::life_mutex_test

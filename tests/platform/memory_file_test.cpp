@@ -22,7 +22,7 @@
 #include "support/forked.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::memory_file_test {
 namespace {
 
 using namespace brood::testing;
@@ -278,4 +278,4 @@ TEST(MemoryLimits, AreThoseOfTheProcess) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::memory_file_test

@@ -6,7 +6,7 @@
 
 #include "support/temp_dir.hpp"
 
-namespace brood::detail {
+namespace brood::detail::oom_watch_test {
 namespace {
 
 using namespace brood::testing;
@@ -42,4 +42,4 @@ TEST(OomWatch, TellsTheDeadApart) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::oom_watch_test

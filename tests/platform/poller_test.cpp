@@ -17,7 +17,7 @@
 #include "support/forked.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::poller_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -161,4 +161,4 @@ TEST(WaitReadable, GoesOnAfterASignal) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::poller_test

@@ -20,7 +20,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood::detail {
+namespace brood::detail::process_handle_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -297,4 +297,4 @@ TEST(TerminalSignals, InterruptAloneCanBeIgnored) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::process_handle_test

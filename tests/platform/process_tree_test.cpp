@@ -19,7 +19,7 @@
 #include "support/forked.hpp"
 #include "support/sanitizers.hpp"
 
-namespace brood::detail {
+namespace brood::detail::process_tree_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -329,4 +329,4 @@ TEST(ProcessTree, WithoutDescriptors) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::process_tree_test

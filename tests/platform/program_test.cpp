@@ -20,7 +20,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood::detail {
+namespace brood::detail::program_test {
 namespace {
 
 using namespace brood::testing;
@@ -216,4 +216,4 @@ TEST(Descriptors, PassedOnesAreClosedByTheNextExec) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::program_test

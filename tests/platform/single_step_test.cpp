@@ -11,7 +11,7 @@
 
 #include "support/forked.hpp"
 
-namespace brood::testing {
+namespace brood::testing::single_step_test {
 namespace {
 
 class SingleStepTest : public ::testing::Test {
@@ -63,4 +63,4 @@ TEST_F(SingleStepTest, StepsPastSystemCallsToTheSameInstruction) {
 }
 
 }  // namespace
-}  // namespace brood::testing
+}  // namespace brood::testing::single_step_test

@@ -21,7 +21,7 @@
 #include "support/forked.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood::detail {
+namespace brood::detail::socket_test {
 namespace {
 
 using namespace brood::testing;
@@ -251,4 +251,4 @@ TEST(Socket, SendersThatShareAnEndDoNotMix) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::socket_test

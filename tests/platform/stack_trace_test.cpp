@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-namespace brood::detail {
+namespace brood::detail::stack_trace_test {
 namespace {
 
 // Functions whose names the stacks must show. They are in no symbol table but the debugger's. The
@@ -285,4 +285,4 @@ TEST(CaughtException, SeesTheObjectAsItsBases) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::stack_trace_test

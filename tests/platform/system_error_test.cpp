@@ -11,7 +11,7 @@
 #include <csignal>
 #include <string>
 
-namespace brood::detail {
+namespace brood::detail::system_error_test {
 namespace {
 
 TEST(SystemError, SaysCallArgumentsReasonAndRemedy) {
@@ -101,4 +101,4 @@ TEST(WriteText, NobodyReadingIsNoSignal) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::system_error_test

@@ -5,6 +5,7 @@
 
 #include <brood/pool/call_limits.hpp>
 
+namespace call_limits_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -21,3 +22,4 @@ TEST(CallLimits, PausesDoubleUpToTheLongestAndJitterShortensThem) {
 }
 
 }  // namespace
+}  // namespace call_limits_test

@@ -25,6 +25,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_calls_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -510,3 +511,4 @@ TEST_P(PoolCallsTest, CallsThatFailGiveTheirMemoryBack) {
 }
 
 }  // namespace
+}  // namespace pool_calls_test

@@ -77,6 +77,7 @@ using brood::testing::BadToWrite;
 BROOD_REGISTER_EXCEPTION(BadToWrite, brood::testing::write_badly, brood::testing::read_well);
 BROOD_REGISTER_EXCEPTION(BadToRead, brood::testing::write_well, brood::testing::read_badly);
 
+namespace pool_crash_matrix_test {
 namespace {
 
 using namespace brood::testing;
@@ -455,3 +456,4 @@ TEST_P(PoolCrashMatrixTest, TheOwnersEndIsItsOwnAndLeavesNoWorker) {
 }
 
 }  // namespace
+}  // namespace pool_crash_matrix_test

@@ -22,6 +22,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_crash_test {
 namespace {
 
 using namespace brood::testing;
@@ -228,3 +229,4 @@ TEST_P(PoolCrashTest, MemoryHadRunOut) {
 }
 
 }  // namespace
+}  // namespace pool_crash_test

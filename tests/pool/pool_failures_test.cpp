@@ -33,6 +33,7 @@
 #include "support/no_memory.hpp"
 #include "support/temp_dir.hpp"
 
+namespace pool_failures_test {
 namespace {
 
 using namespace brood::testing;
@@ -603,3 +604,4 @@ TEST_P(PoolFailuresTest, DeadWorkersDoNotKeepMemory) {
 }
 
 }  // namespace
+}  // namespace pool_failures_test

@@ -21,6 +21,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_futures_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -242,3 +243,4 @@ TEST_P(PoolFuturesTest, ACancelledContinuationCancelsWhatItWaitsFor) {
 }
 
 }  // namespace
+}  // namespace pool_futures_test

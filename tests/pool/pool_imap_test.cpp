@@ -14,6 +14,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_imap_test {
 namespace {
 
 using namespace brood::testing;
@@ -228,3 +229,4 @@ TEST_P(PoolImapTest, APoolThatIsClosedMeanwhileEndsIt) {
 }
 
 }  // namespace
+}  // namespace pool_imap_test

@@ -14,6 +14,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_initializer_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -140,3 +141,4 @@ TEST_P(PoolInitializerTest, OneThatFailsLaterBreaksThePoolWithItsException) {
 }
 
 }  // namespace
+}  // namespace pool_initializer_test

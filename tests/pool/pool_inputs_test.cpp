@@ -17,6 +17,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_inputs_test {
 namespace {
 
 using namespace brood::testing;
@@ -168,3 +169,4 @@ TEST_P(PoolInputsTest, APoolTerminatedWhileTheInputsAreCopiedEndsTheCall) {
 }
 
 }  // namespace
+}  // namespace pool_inputs_test

@@ -20,6 +20,7 @@
 #include "pool_test_support.hpp"
 #include "support/proof.hpp"
 
+namespace pool_kills_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -375,3 +376,4 @@ TEST_P(PoolKillsTest, WhenNoWorkerIsLeftAndNoneCanBeStartedWaitersAreTold) {
 }
 
 }  // namespace
+}  // namespace pool_kills_test

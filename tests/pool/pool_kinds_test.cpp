@@ -26,6 +26,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_kinds_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -432,3 +433,4 @@ TEST(ThreadPools, AMapWithinATaskOfTheSamePoolEnds) {
 }
 
 }  // namespace
+}  // namespace pool_kinds_test

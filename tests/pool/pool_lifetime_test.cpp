@@ -15,6 +15,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_lifetime_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -273,3 +274,4 @@ TEST_P(PoolLifetimeTest, ManyPoolsComeAndGo) {
 }
 
 }  // namespace
+}  // namespace pool_lifetime_test

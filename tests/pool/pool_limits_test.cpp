@@ -22,6 +22,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_limits_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -559,3 +560,4 @@ TEST_P(PoolLimitsTest, KillsTimeoutsAndExceptionsTogetherLoseNothing) {
 }
 
 }  // namespace
+}  // namespace pool_limits_test

@@ -16,6 +16,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_log_test {
 namespace {
 
 using namespace brood::testing;
@@ -142,3 +143,4 @@ TEST_P(PoolLogTest, OfAThreadPoolToo) {
 }
 
 }  // namespace
+}  // namespace pool_log_test

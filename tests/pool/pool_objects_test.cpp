@@ -12,7 +12,7 @@
 #include "support/shared_thing.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::pool_objects_test {
 namespace {
 
 using namespace brood::testing;
@@ -139,4 +139,4 @@ TEST_P(PoolObjects, AreBoundToTheInitializer) {
 BROOD_UNDER_EVERY_START_METHOD(PoolObjects);
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::pool_objects_test

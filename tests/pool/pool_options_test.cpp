@@ -7,6 +7,7 @@
 #include <brood/errors.hpp>
 #include <brood/pool.hpp>
 
+namespace pool_options_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -30,3 +31,4 @@ TEST(PoolOptions, LimitsOfWorkersThatCannotBeAreRefused) {
 }
 
 }  // namespace
+}  // namespace pool_options_test

@@ -29,6 +29,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_peer_suites_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -366,3 +367,4 @@ TEST_P(PoolPeerSuitesTest, APoolThatIsUsedWhileItsProcessExitsHoldsUpNothing) {
 }
 
 }  // namespace
+}  // namespace pool_peer_suites_test

@@ -30,6 +30,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_sandbox_test {
 namespace {
 
 using namespace brood::testing;
@@ -295,3 +296,4 @@ TEST_P(PoolSandboxTest, TheCallerIsNotPutIntoOne) {
 }
 
 }  // namespace
+}  // namespace pool_sandbox_test

@@ -16,6 +16,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_serial_test {
 namespace {
 
 using namespace brood::testing;
@@ -215,3 +216,4 @@ TEST_F(SerialPoolTest, TheFinalizerHasTheWorkersStateAndWhatItThrowsIsReported) 
 }
 
 }  // namespace
+}  // namespace pool_serial_test

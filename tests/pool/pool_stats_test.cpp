@@ -13,6 +13,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_stats_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -221,3 +222,4 @@ TEST_P(PoolStatsTest, APoolWithoutWorkersHasNone) {
 }
 
 }  // namespace
+}  // namespace pool_stats_test

@@ -17,6 +17,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_stderr_test {
 namespace {
 
 using namespace brood::testing;
@@ -243,3 +244,4 @@ TEST_P(PoolStderrTest, AReaderThatIsStuckHoldsUpNoPool) {
 }
 
 }  // namespace
+}  // namespace pool_stderr_test

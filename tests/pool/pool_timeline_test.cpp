@@ -14,6 +14,7 @@
 #include "pool_test_support.hpp"
 #include "support/temp_dir.hpp"
 
+namespace pool_timeline_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -160,3 +161,4 @@ TEST_P(PoolTimelineTest, SaysWhatItCannotDo) {
 }
 
 }  // namespace
+}  // namespace pool_timeline_test

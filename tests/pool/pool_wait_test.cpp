@@ -18,6 +18,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_wait_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -112,3 +113,4 @@ TEST_P(PoolWait, AFutureHasADescriptor) {
 }
 
 }  // namespace
+}  // namespace pool_wait_test

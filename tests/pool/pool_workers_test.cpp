@@ -20,6 +20,7 @@
 
 #include "pool_test_support.hpp"
 
+namespace pool_workers_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -320,3 +321,4 @@ TEST_P(PoolWorkersTest, AMapGoesOnWhileThePoolIsResized) {
 }
 
 }  // namespace
+}  // namespace pool_workers_test

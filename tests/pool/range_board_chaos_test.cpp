@@ -19,7 +19,7 @@
 
 #include "support/proof.hpp"
 
-namespace brood::detail {
+namespace brood::detail::range_board_chaos_test {
 namespace {
 
 constexpr std::uint32_t kSlots = 3;
@@ -212,4 +212,4 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::range_board_chaos_test

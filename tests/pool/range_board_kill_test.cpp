@@ -14,7 +14,7 @@
 #include "support/proof.hpp"
 #include "support/single_step.hpp"
 
-namespace brood::detail {
+namespace brood::detail::range_board_kill_test {
 namespace {
 
 using testing::prove_everything;
@@ -345,4 +345,4 @@ TEST(RangeBoardKillPairs, AStoppedThiefKeepsWhatItHolds) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::range_board_kill_test

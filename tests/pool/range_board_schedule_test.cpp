@@ -14,7 +14,7 @@
 #include "support/proof.hpp"
 #include "support/schedule.hpp"
 
-namespace brood::detail {
+namespace brood::detail::range_board_schedule_test {
 namespace {
 
 using testing::Choices;
@@ -453,4 +453,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, RangeBoardExhaustive, ::testing::ValuesIn(kBound
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::range_board_schedule_test

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-namespace brood::detail {
+namespace brood::detail::range_board_stress_test {
 namespace {
 
 // The thread it is thrown in plays a process that was killed.
@@ -229,4 +229,4 @@ TEST(RangeBoardStress, ThreadsDieInAStream) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::range_board_stress_test

@@ -22,6 +22,7 @@ struct RangeBoardPeek {
   }
 };
 
+namespace range_board_test {
 namespace {
 
 class Memory {
@@ -435,4 +436,5 @@ TEST(RangeOwner, ALiveWorkersWordScribbledOverIsFoundOnSuspicion) {
 }
 
 }  // namespace
+}  // namespace range_board_test
 }  // namespace brood::detail

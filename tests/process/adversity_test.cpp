@@ -22,6 +22,7 @@
 #include "support/sanitizers.hpp"
 #include "support/start_methods.hpp"
 
+namespace adversity_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -186,3 +187,4 @@ TEST_P(AdversityTest, ClosedStandardStreams) {
 }
 
 }  // namespace
+}  // namespace adversity_test

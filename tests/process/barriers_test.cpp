@@ -19,7 +19,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::barriers_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -358,4 +358,4 @@ TEST(Barriers, ForeignAndDamagedHandlesAreErrors) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::barriers_test

@@ -20,7 +20,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::conditions_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -372,4 +372,4 @@ TEST(Conditions, ForeignAndDamagedHandlesAreErrors) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::conditions_test

@@ -25,6 +25,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
+namespace connection_process_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -240,3 +241,4 @@ TEST_P(ConnectionProcessTest, WhereDescriptorsCannotGoIsSaid) {
 }
 
 }  // namespace
+}  // namespace connection_process_test

@@ -24,7 +24,7 @@
 #include "support/single_step.hpp"
 #include "support/stepped_member.hpp"
 
-namespace brood {
+namespace brood::containers_kill_test {
 namespace {
 
 using testing::prove_everything;
@@ -349,4 +349,4 @@ TEST_F(ContainersKill, TheBeginningOfAContainer) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::containers_kill_test

@@ -35,7 +35,7 @@
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::containers_test {
 namespace {
 
 using testing::eventually;
@@ -799,4 +799,4 @@ TEST_F(Containers, KilledWorkersHaveDoneAStepOrNot) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::containers_test

@@ -18,6 +18,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
+namespace family_death_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -190,3 +191,4 @@ TEST_P(FamilyDeathTest, AChildOfADeadParentCanStillHaveChildren) {
 }
 
 }  // namespace
+}  // namespace family_death_test

@@ -8,6 +8,7 @@
 #include "support/program.hpp"
 #include "support/start_methods.hpp"
 
+namespace family_program_test {
 namespace {
 
 using namespace brood::testing;
@@ -85,3 +86,4 @@ TEST(NoRuntimeTest, AnExecutedChildWithoutOneFailsWithTheSentenceAndNoForkBomb) 
 }
 
 }  // namespace
+}  // namespace family_program_test

@@ -24,6 +24,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
+namespace family_server_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -350,3 +351,4 @@ TEST_P(FamilyServerTest, AStormOfKillsDoesNotLoseProcesses) {
 }
 
 }  // namespace
+}  // namespace family_server_test

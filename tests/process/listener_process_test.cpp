@@ -23,7 +23,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::listener_process_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -209,4 +209,4 @@ TEST_P(ListenerProcessTest, AChildKeepsNoListenerAndNoConnectionOfItsParentOpen)
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::listener_process_test

@@ -26,7 +26,7 @@
 #include "support/proof.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::locks_chaos_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -271,4 +271,4 @@ TEST_P(LocksChaos, RandomKillsAndStopsLoseNothing) {
 BROOD_UNDER_EVERY_START_METHOD(LocksChaos);
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::locks_chaos_test

@@ -18,7 +18,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::locks_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -341,4 +341,4 @@ TEST(Semaphores, NumbersThatMakeNoSenseAreRefused) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::locks_test

@@ -25,7 +25,7 @@
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::log_kill_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -172,4 +172,4 @@ TEST_P(LogChaos, WhatWasWrittenBeforeADeathIsPassedOn) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::log_kill_test

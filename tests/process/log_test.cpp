@@ -26,7 +26,7 @@
 #include "support/sanitizers.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::log_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -387,4 +387,4 @@ TEST_P(LogProgram, TheRestIsPassedOnAtTheEnd) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::log_test

@@ -30,7 +30,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::process_descriptors_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -471,4 +471,4 @@ TEST_P(ProcessDescriptors, ObjectsOfTheParentDoNotCloseWhatTheChildHas) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::process_descriptors_test

@@ -28,6 +28,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
+namespace process_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -445,3 +446,4 @@ TEST(StartMethodTest, NamesAndOrder) {
 }
 
 }  // namespace
+}  // namespace process_test

@@ -26,7 +26,7 @@
 #include "support/no_memory.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::queue_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -664,4 +664,4 @@ TEST_F(QueueMemory, AQueueThatIsToWaitForMemoryDoes) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::queue_test

@@ -20,7 +20,7 @@
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
-namespace brood {
+namespace brood::shared_locks_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -325,4 +325,4 @@ TEST(SharedLocks, ForeignHandlesAreErrors) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shared_locks_test

@@ -19,6 +19,7 @@
 #include "support/program.hpp"
 #include "support/start_methods.hpp"
 
+namespace shared_memory_family_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -194,3 +195,4 @@ TEST_P(SharedMemoryFamilyTest, TheEndInOrderTakesThemAwayToo) {
 }
 
 }  // namespace
+}  // namespace shared_memory_family_test

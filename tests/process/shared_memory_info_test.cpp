@@ -16,7 +16,7 @@
 #include "support/eventually.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::shared_memory_info_test {
 namespace {
 
 using testing::EveryStartMethod;
@@ -104,4 +104,4 @@ TEST_P(SharedMemoryInfoTest, WhatAKilledChildGaveAwayStays) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shared_memory_info_test

@@ -17,7 +17,7 @@
 #include "support/shared_thing.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::shared_object_test {
 namespace {
 
 using namespace brood::testing;
@@ -240,4 +240,4 @@ TEST(Handles, DamagedBytesAreErrors) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shared_object_test

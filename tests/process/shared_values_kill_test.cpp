@@ -17,7 +17,7 @@
 #include "support/single_step.hpp"
 #include "support/stepped_member.hpp"
 
-namespace brood {
+namespace brood::shared_values_kill_test {
 namespace {
 
 using testing::prove_everything;
@@ -208,4 +208,4 @@ TEST_F(SharedValuesKill, AnArrayThatGrows) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shared_values_kill_test

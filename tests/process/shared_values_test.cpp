@@ -23,7 +23,7 @@
 #include "support/eventually.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::shared_values_test {
 namespace {
 
 using namespace brood::testing;
@@ -266,4 +266,4 @@ TEST(Values, ThatDoNotFitAreErrors) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::shared_values_test

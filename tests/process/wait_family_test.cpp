@@ -31,7 +31,7 @@
 #include "support/eventually.hpp"
 #include "support/start_methods.hpp"
 
-namespace brood {
+namespace brood::wait_family_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -403,4 +403,4 @@ TEST_P(WaitFamily, AReadyDescriptorHasAThreadThatEndsWithIt) {
 }
 
 }  // namespace
-}  // namespace brood
+}  // namespace brood::wait_family_test

@@ -13,7 +13,7 @@
 #include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
-namespace brood::detail {
+namespace brood::detail::barrier_schedule_test {
 namespace {
 
 using Barrier = BarrierWord<ScheduledEnvironment>;
@@ -304,4 +304,4 @@ TEST(BarrierSchedules, TheErrorNamesTheDead) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::barrier_schedule_test

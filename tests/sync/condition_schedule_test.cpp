@@ -7,7 +7,7 @@
 #include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
-namespace brood::detail {
+namespace brood::detail::condition_schedule_test {
 namespace {
 
 using Condition = ConditionWord<ScheduledEnvironment>;
@@ -184,4 +184,4 @@ TEST(ConditionSchedules, TheDeadlineIsNoNotification) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::condition_schedule_test

@@ -12,7 +12,7 @@
 #include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
-namespace brood::detail {
+namespace brood::detail::lock_schedule_test {
 namespace {
 
 using Lock = LockWord<ScheduledEnvironment>;
@@ -213,4 +213,4 @@ TEST(LockSchedules, AllOrdersWithoutAWatchdog) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::lock_schedule_test

@@ -11,7 +11,7 @@
 #include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
-namespace brood::detail {
+namespace brood::detail::semaphore_schedule_test {
 namespace {
 
 using Semaphore = SemaphoreWord<ScheduledEnvironment>;
@@ -245,4 +245,4 @@ TEST(RLockSchedules, RandomOrders) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::semaphore_schedule_test

@@ -15,7 +15,7 @@
 #include "support/single_step.hpp"
 #include "sync/relative.hpp"
 
-namespace brood::detail {
+namespace brood::detail::shared_lock_family_test {
 namespace {
 
 using testing::patience;
@@ -283,4 +283,4 @@ TEST_F(SyncFamily, RandomKillsAndStopsOfThoseWhoShare) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::shared_lock_family_test

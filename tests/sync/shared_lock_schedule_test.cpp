@@ -9,7 +9,7 @@
 #include "support/proof.hpp"
 #include "sync/scheduled_environment.hpp"
 
-namespace brood::detail {
+namespace brood::detail::shared_lock_schedule_test {
 namespace {
 
 // Few slots, so that there is little to look at: each fiber has a line of its own, and a neighbour
@@ -257,4 +257,4 @@ TEST(SharedLockSchedules, ReadersDoNotStarveAWriter) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::shared_lock_schedule_test

@@ -26,7 +26,7 @@
 #include "support/single_step.hpp"
 #include "sync/relative.hpp"
 
-namespace brood::detail {
+namespace brood::detail::sync_family_test {
 namespace {
 
 using testing::patience;
@@ -390,4 +390,4 @@ TEST_F(SyncFamily, RandomKillsAndStops) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::sync_family_test

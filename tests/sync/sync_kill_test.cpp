@@ -19,7 +19,7 @@
 #include "support/proof.hpp"
 #include "support/single_step.hpp"
 
-namespace brood::detail {
+namespace brood::detail::sync_kill_test {
 namespace {
 
 using testing::Forked;
@@ -792,4 +792,4 @@ TEST_F(SyncKill, AStoppedHolderIsNotRobbed) {
 }
 
 }  // namespace
-}  // namespace brood::detail
+}  // namespace brood::detail::sync_kill_test
