@@ -24,10 +24,13 @@
 
 namespace brood::detail {
 
+// Readers tell whether reading an item is a copy, which can be done before the item is marked.
+
 /// One argument of a map whose values lie side by side, as workers read it.
 template <class T>
 class ArrayReader {
  public:
+  static constexpr bool kCopies = std::is_trivially_copyable_v<T>;
   ArrayReader(Segment& segment, const Column& column, std::uint32_t items)
       : array_(reinterpret_cast<const T*>(
             segment.checked(column.at, std::uint64_t{items} * sizeof(T)))) {}
@@ -41,6 +44,7 @@ class ArrayReader {
 template <class T>
 class CountReader {
  public:
+  static constexpr bool kCopies = true;
   CountReader(Segment& segment, const Column& column, std::uint32_t /*items*/) {
     std::memcpy(&first_, segment.checked(column.at, sizeof(T)), sizeof(T));
   }
@@ -54,6 +58,7 @@ class CountReader {
 template <class T>
 class DecodingReader {
  public:
+  static constexpr bool kCopies = false;
   DecodingReader(Segment& segment, const Column& column, std::uint32_t items)
       : segment_(&segment),
         encoded_(reinterpret_cast<const Encoded*>(
@@ -73,6 +78,7 @@ class DecodingReader {
 template <class T>
 class ColumnReader {
  public:
+  static constexpr bool kCopies = ArrayReader<T>::kCopies;
   ColumnReader(Segment& segment, const Column& column, std::uint32_t items) {
     if (column.kind == Column::kCount) {
       count_.emplace(segment, column, items);
@@ -157,16 +163,27 @@ template <class F, class R, bool Spread, class... Readers>
   // NOTE: an index of 32 bits would be widened for every item, and a tuple of readers would stay in
   // memory: at a nanosecond per item each instruction is felt.
   const std::size_t end = items.end;
+  const auto call = [&function](auto&&... arguments) -> R {
+    if constexpr (Spread) {
+      return (std::apply(function, std::forward<decltype(arguments)>(arguments)), ...);
+    } else {
+      return std::invoke(function, std::forward<decltype(arguments)>(arguments)...);
+    }
+  };
 #pragma GCC unroll 4
   for (std::size_t item = items.begin; item != end; ++item) {
-    marks.begin(static_cast<std::uint32_t>(item));
-    output.put(item, [&]() -> R {
-      if constexpr (Spread) {
-        return (std::apply(function, readers[item]), ...);
-      } else {
-        return std::invoke(function, readers[item]...);
-      }
-    });
+    const auto mark = static_cast<std::uint32_t>(item);
+    if constexpr ((Readers::kCopies && ...)) {
+      // Read before the mark: behind that store the processor begins the load later, and with it
+      // all that hangs on it (50 ns functions: 3 % slower).
+      [&](auto... arguments) {
+        marks.begin(mark);
+        output.put(item, [&] { return call(std::move(arguments)...); });
+      }(readers[item]...);
+    } else {
+      marks.begin(mark);
+      output.put(item, [&] { return call(readers[item]...); });
+    }
   }
 }
 
