@@ -101,7 +101,7 @@ std::ptrdiff_t open_descriptors() {
   return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
 }
 
-class StackTraceTest : public testing::Test {
+class StackTraceTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!reads_debug_information()) GTEST_SKIP() << "built without libdw, or it is not installed";

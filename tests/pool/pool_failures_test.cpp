@@ -129,7 +129,7 @@ TEST_P(PoolFailuresTest, ADeathCostsTheItemAndNothingElse) {
   for (const int workers : {1, 2, 5}) {
     Pool pool({.workers = workers});
     for (const Row& row : kRows) {
-      SCOPED_TRACE(testing::Message() << workers << " workers, " << row.said);
+      SCOPED_TRACE(::testing::Message() << workers << " workers, " << row.said);
       const auto outcomes =
           pool.with({.chunk = row.exit_code == 3 ? std::size_t{7} : 0})
               .try_map(brood::bind(do_it_at_five, row.deed), std::views::iota(0, kItems));

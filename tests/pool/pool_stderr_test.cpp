@@ -41,15 +41,15 @@ void die() {
 /// This process's stderr, until the end of its life or text().
 class Captured {
  public:
-  Captured() { testing::internal::CaptureStderr(); }
+  Captured() { ::testing::internal::CaptureStderr(); }
   Captured(const Captured&) = delete;
   Captured& operator=(const Captured&) = delete;
   ~Captured() {
-    if (on_) testing::internal::GetCapturedStderr();
+    if (on_) ::testing::internal::GetCapturedStderr();
   }
   std::string text() {
     on_ = false;
-    return testing::internal::GetCapturedStderr();
+    return ::testing::internal::GetCapturedStderr();
   }
 
  private:

@@ -200,7 +200,7 @@ TEST(RangeBoardStress, ThreadsShareAJob) {
 TEST(RangeBoardStress, ThreadsDieAtAnyStep) {
   int deaths = 0;
   for (std::uint64_t seed = 1; seed != 25; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
     const std::uint32_t chunk = 1 + static_cast<std::uint32_t>(seed % 4);
     Crew<MortalAtom> crew(
         {.shape = {.items = 4'000, .slots = 4, .chunk = chunk}, .most_deaths = 30}, seed);
@@ -215,7 +215,7 @@ TEST(RangeBoardStress, ThreadsDieAtAnyStep) {
 TEST(RangeBoardStress, ThreadsDieInAStream) {
   int deaths = 0;
   for (std::uint64_t seed = 1; seed != 13; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Crew<MortalAtom> crew(
         {.shape = {.items = 3'000, .slots = 3, .chunk = 1, .order = TakeOrder::kFifo},
          .most_deaths = 30},

@@ -91,7 +91,11 @@ void ResultArea::trim() noexcept {
 }
 
 ResultArea::Writer::Writer(ResultArea& area) : area_(&area) {
-  if (area_->pages_.empty()) area_->open_page(kPopulateStep / 2);
+  // A result begins in the first granule of its page: consume() looks for the page's header there.
+  const std::size_t first_part = area_->segment_->extents().granule_bytes();
+  if (area_->pages_.empty() || area_->pages_.back().used >= first_part) {
+    area_->open_page(kPopulateStep / 2);
+  }
   Page& page = area_->pages_.back();
   const std::size_t room = page.populated - std::min(page.populated, page.used);
   set_buffer(page.extent.data + page.used, 0, room);
@@ -103,13 +107,12 @@ void ResultArea::Writer::grow(std::size_t at_least) {
   Page* page = &area_->pages_.back();
   const std::byte* data = page->extent.data + page->used;
   if (page->extent.bytes - page->used < wanted) {
-    // SUBTLE: the old page is not published nor reused while `data` is copied from it: what is
-    // being written is not counted, but its bytes stay until open_page() takes the page again, and
-    // it takes another one now because this one is too small.
+    // SUBTLE: this may be the same page again, from its front, when all that was in it before is
+    // consumed: what is being written is not counted. Nobody else writes into it meanwhile.
     area_->open_page(wanted);
     page = &area_->pages_.back();
     area_->populate(*page, page->used + wanted);
-    if (used > 0) std::memcpy(page->extent.data + page->used, data, used);
+    if (used > 0) std::memmove(page->extent.data + page->used, data, used);
   } else {
     area_->populate(*page, page->used + wanted);
   }

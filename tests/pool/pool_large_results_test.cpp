@@ -1,0 +1,169 @@
+// Results of a map that the owner takes over while the map goes on.
+// Not for ThreadSanitizer: processes.
+#include <gtest/gtest.h>
+
+#include <cereal/types/string.hpp>
+#include <chrono>
+#include <csignal>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <brood/pool.hpp>
+#include <brood/shared_memory_info.hpp>
+
+#include "pool_test_support.hpp"
+#include "support/shared_thing.hpp"
+
+namespace brood::pool_large_results_test {
+namespace {
+
+using namespace brood::testing;
+using namespace std::chrono_literals;
+
+constexpr std::size_t kMiB = std::size_t{1} << 20U;
+
+class PoolLargeResults : public PoolTest {};
+BROOD_UNDER_EVERY_START_METHOD(PoolLargeResults);
+
+std::string filled(int n, std::size_t bytes) {
+  return std::string(bytes, static_cast<char>('a' + n % 26));
+}
+std::size_t used() { return shared_memory_info().used; }
+
+std::string of_any_size(int n) {
+  if (n % 10 == 7) throw BadInput("item " + std::to_string(n));
+  if (n % 10 == 8) std::raise(SIGKILL);
+  // Below, at and above what is taken over early.
+  constexpr std::size_t kSizes[] = {0, 1, 100, 256 << 10, (256 << 10) - 100, kMiB, 3 * kMiB};
+  return filled(n, kSizes[n % 10 % 7]);
+}
+
+TEST_P(PoolLargeResults, AreEachAtItsPlaceWhateverHappensToOthers) {
+  for (const int workers : {1, 2, 5}) {
+    for (const std::size_t chunk : {std::size_t{0}, std::size_t{7}}) {
+      SCOPED_TRACE(std::to_string(workers) + " workers, chunk " + std::to_string(chunk));
+      Pool pool({.workers = workers});
+      const auto all = pool.with({.chunk = chunk}).try_map(of_any_size, first_integers(40));
+      for (int n = 0; n != 40; ++n) {
+        const auto& one = all[static_cast<std::size_t>(n)];
+        if (n % 10 == 7) {
+          EXPECT_TRUE(is_a<BadInput>(one.error())) << n << ": " << message_of(one.error());
+        } else if (n % 10 == 8) {
+          EXPECT_TRUE(is_a<WorkerCrashed>(one.error())) << n << ": " << message_of(one.error());
+        } else {
+          ASSERT_TRUE(one) << n << ": " << message_of(one.error());
+          EXPECT_TRUE(*one == of_any_size(n)) << n;
+        }
+      }
+    }
+  }
+}
+
+std::string large_but_the_last(int n) {
+  if (n == 9) throw BadInput("the last");
+  return filled(n, 4 * kMiB);
+}
+
+TEST_P(PoolLargeResults, OfAMapThatFailsAreGivenBack) {
+  Pool pool({.workers = 2});
+  const std::size_t before = used();
+  for (int i = 0; i != 20; ++i) {
+    EXPECT_THROW(pool.map(large_but_the_last, first_integers(10)), BadInput);
+  }
+  // Of 720 MiB; a worker keeps eight pages to write into again.
+  constexpr std::size_t kMost = std::size_t{2} * 9 * 5 * kMiB;
+  EXPECT_TRUE(eventually([&] { return used() <= before + kMost; })) << used() - before;
+}
+
+struct Picky {
+  std::string text;
+  template <class Archive>
+  void save(Archive& to) const {
+    to(text);
+  }
+  template <class Archive>
+  void load(Archive& from) {
+    from(text);
+    if (text.starts_with('c')) throw std::runtime_error("no text may begin with a c");
+  }
+};
+Picky picky(int n) { return {filled(n, kMiB)}; }
+
+TEST_P(PoolLargeResults, ThatDoNotDecodeCostOneItem) {
+  Pool pool({.workers = 2});
+  const auto all = pool.try_map(picky, first_integers(6));
+  for (int n = 0; n != 6; ++n) {
+    const auto& one = all[static_cast<std::size_t>(n)];
+    if (n == 2) {
+      EXPECT_FALSE(one);
+      EXPECT_NE(message_of(one.error()).find("begin with a c"), std::string::npos)
+          << message_of(one.error());
+    } else {
+      ASSERT_TRUE(one) << message_of(one.error());
+      EXPECT_TRUE(one->text == filled(n, kMiB)) << n;
+    }
+  }
+  EXPECT_THROW(pool.map(picky, first_integers(6)), std::exception);
+  EXPECT_EQ(pool.map(picky, std::vector{3})[0].text, filled(3, kMiB));
+}
+
+struct WithThing {
+  std::string text;
+  std::optional<Thing> thing;
+};
+WithThing with_thing(int n) { return {filled(n, kMiB), Thing(n, 100)}; }
+std::size_t objects() { return detail::Member::require()->objects().count(); }
+
+TEST_P(PoolLargeResults, KeepWhatTheyNameAliveAndNoLonger) {
+  const std::size_t before = objects();
+  Pool pool({.workers = 2});
+  {
+    const auto all = pool.map(with_thing, first_integers(8));
+    for (int n = 0; n != 8; ++n) {
+      EXPECT_EQ(all[static_cast<std::size_t>(n)].thing->number(), n);
+    }
+  }
+  EXPECT_TRUE(eventually([&] { return objects() == before; })) << objects() - before;
+}
+
+std::string of_size(int n, int size) { return filled(n, static_cast<std::size_t>(size)); }
+
+// Small ones behind a large one: taking them changes nothing in it.
+TEST_P(PoolLargeResults, FetchedInAnyOrderAreWhole) {
+  Pool pool({.workers = 1});
+  for (const int large : {100'000, 900'000, 1'100'000, 1'500'000, 2'500'000, 3 << 20, 5'000'000}) {
+    std::vector<Future<std::string>> all;
+    std::vector<int> sizes;
+    for (int n = 0; n != 8; ++n) {
+      sizes.push_back(n % 4 == 0 ? large : n * 7'000);
+      all.push_back(pool.submit(of_size, n, sizes.back()));
+    }
+    for (int n = 7; n >= 0; --n) {
+      const auto i = static_cast<std::size_t>(n);
+      EXPECT_TRUE(all[i].get() == of_size(n, sizes[i])) << n << " of " << large;
+    }
+  }
+}
+
+std::vector<std::string> many_texts(int count) {
+  std::vector<std::string> texts;
+  for (int i = 0; i != count; ++i) texts.push_back(filled(i, 1000));
+  return texts;
+}
+
+// It is encoded behind one that has been fetched, and has room only at the front of the page.
+TEST_P(PoolLargeResults, AResultThatOutgrowsTheRestOfItsPageIsWhole) {
+  Pool pool({.workers = 1});
+  for (const int first : {100, 300, 500, 700}) {
+    for (const int second : {300, 600, 800, 1000}) {
+      EXPECT_EQ(pool.apply(many_texts, first), many_texts(first));
+      EXPECT_EQ(pool.apply(many_texts, second), many_texts(second)) << "behind " << first;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace brood::pool_large_results_test
