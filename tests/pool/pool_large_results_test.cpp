@@ -33,6 +33,29 @@ std::string filled(int n, std::size_t bytes) {
 }
 std::size_t used() { return shared_memory_info().used; }
 
+std::string after_a_while(int n) {
+  std::this_thread::sleep_for(10ms);  // what it computes
+  return filled(n, 4 * kMiB);
+}
+
+TEST_P(PoolLargeResults, AreNotAllInSharedMemoryAtOnce) {
+  for (const int workers : {1, 2}) {
+    for (const std::size_t chunk : {std::size_t{1}, std::size_t{16}}) {
+      SCOPED_TRACE(std::to_string(workers) + " workers, chunk " + std::to_string(chunk));
+      Pool pool({.workers = workers});
+      const std::size_t before = used();
+      const auto all = pool.with({.chunk = chunk}).map(after_a_while, first_integers(32));
+      // Workers keep some of what they had in use at once, which is two or three results each,
+      // unless this process comes to nothing for long.
+      EXPECT_LE(used() - before, 24 * 4 * kMiB) << "of " << 32 * 4 * kMiB;
+      ASSERT_EQ(all.size(), 32u);
+      for (int n = 0; n != 32; ++n) {
+        EXPECT_TRUE(all[static_cast<std::size_t>(n)] == filled(n, 4 * kMiB)) << n;
+      }
+    }
+  }
+}
+
 std::string of_any_size(int n) {
   if (n % 10 == 7) throw BadInput("item " + std::to_string(n));
   if (n % 10 == 8) std::raise(SIGKILL);

@@ -8,10 +8,13 @@
 #include <iterator>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <ranges>
 #include <tuple>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <fmt/format.h>
@@ -95,7 +98,9 @@ class MapCall {
   void wait(const std::function<void(std::size_t, std::size_t)>& progress) {
     std::function<void(std::size_t)> tick;
     if (progress) tick = [&](std::size_t done) { progress(done, items_); };
-    core_->wait_all(*job_, tick);
+    std::function<bool()> collect;
+    if constexpr (kEncodes) collect = [&] { return take_large_result(); };
+    core_->wait_all(*job_, tick, collect);
     if (progress) progress(items_, items_);
   }
 
@@ -125,6 +130,8 @@ class MapCall {
   }
 
  private:
+  static constexpr bool kEncodes = OutputWriter<R>::kEncodes;
+
   static constexpr std::size_t output_bytes() {
     if constexpr (std::is_void_v<R>) {
       return 0;
@@ -140,15 +147,51 @@ class MapCall {
     return core_->segment().at(job_->header->output_at);
   }
   [[nodiscard]] std::span<const Encoded> encoded() const {
-    if constexpr (std::is_void_v<R>) {
-      return {};
-    } else if constexpr (is_bytewise<R>) {
-      return {};
-    } else {
+    if constexpr (kEncodes) {
       return {reinterpret_cast<const Encoded*>(output()), items_};
+    } else {
+      return {};
     }
   }
-  void consume() noexcept { core_->consume_map(*job_, encoded()); }
+  void consume() noexcept {
+    if constexpr (kEncodes) {
+      core_->consume_map(*job_, encoded(), [&](std::uint32_t item) { return has_early(item); });
+    } else {
+      core_->consume_map(*job_, {}, {});
+    }
+  }
+
+  /// Takes over one large result, so that its worker writes the next into the same memory, and
+  /// decoding them is not left to the end. False when there is none.
+  bool take_large_result() {
+    // Relaxed: the states order it.
+    if (job_->header->large_results.load(std::memory_order_relaxed) == early_.size()) return false;
+    for (std::uint32_t i = 0; i < items_; ++i) {
+      if (job_->owner.board().state(i) != ItemState::kValue || encoded()[i].size() < kLargeResult) {
+        continue;
+      }
+      const auto [place, is_new] = early_.try_emplace(i);
+      if (!is_new) continue;
+      try {
+        place->second.emplace(value(i));
+      } catch (...) {
+        return true;  // tried again when it is asked for, and thrown there
+      }
+      detail::consume(core_->segment(), encoded()[i]);
+      return true;
+    }
+    return false;
+  }
+  [[nodiscard]] bool has_early(std::uint32_t item) const {
+    const auto found = early_.find(item);
+    return found != early_.end() && found->second.has_value();
+  }
+  auto take_value(std::uint32_t item) {
+    if constexpr (kEncodes) {
+      if (has_early(item)) return std::move(*early_.at(item));
+    }
+    return value(item);
+  }
 
   auto value(std::uint32_t item) const {
     if constexpr (is_bytewise<R>) {
@@ -168,7 +211,7 @@ class MapCall {
       std::vector<R> values;
       values.reserve(items_);
       try {
-        for (std::uint32_t i = 0; i < items_; ++i) values.push_back(value(i));
+        for (std::uint32_t i = 0; i < items_; ++i) values.push_back(take_value(i));
       } catch (...) {
         consume();
         throw;
@@ -185,7 +228,7 @@ class MapCall {
       return Outcome<R>(std::monostate{});
     } else {
       try {
-        return Outcome<R>(value(item));
+        return Outcome<R>(take_value(item));
       } catch (...) {
         return Outcome<R>(std::current_exception());  // it does not decode: this item's failure
       }
@@ -196,6 +239,9 @@ class MapCall {
   std::shared_ptr<PoolJob> job_;
   std::uint32_t items_ = 0;
   std::uint64_t seed_ = 0;
+  /// Large results, taken over while others were computed; empty: it did not decode.
+  std::unordered_map<std::uint32_t, std::optional<std::conditional_t<kEncodes, R, std::monostate>>>
+      early_;
 };
 
 /// The thunk of a submitted task.

@@ -320,7 +320,8 @@ void PoolCore::set_waiting(PoolJob& job) {
 
 bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
                         const std::function<bool()>& done,
-                        const std::function<void(std::size_t)>& tick) {
+                        const std::function<void(std::size_t)>& tick,
+                        const std::function<bool()>& collect) {
   const auto start = Deadline::Clock::now();
   // The registration as a waiter ends with this call, whatever ends it.
   struct Waiter {
@@ -372,6 +373,8 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
       tick(progress);
       next_tick = Deadline::after(kTick);
     }
+    // One at a time: between two of them deaths and limits are looked at.
+    if (collect && collect()) continue;
     if (job != nullptr) words.insert(words.begin(), FutexWord{&job->header->event, event});
     const bool spin = job != nullptr && Deadline::Clock::now() - start < kSpin && cpu_count_ > 1;
     if (spin && spin_while(job->header->event, event, kSpin)) continue;
@@ -383,16 +386,18 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
   }
 }
 
-void PoolCore::wait_all(PoolJob& job, const std::function<void(std::size_t)>& tick) {
+void PoolCore::wait_all(PoolJob& job, const std::function<void(std::size_t)>& tick,
+                        const std::function<bool()>& collect) {
   wait_for(
-      &job, JobHeader::kAnyItem, Deadline::never(), [&] { return settled(job); }, tick);
+      &job, JobHeader::kAnyItem, Deadline::never(), [&] { return settled(job); }, tick, collect);
 }
 
-void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results) noexcept {
+void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results,
+                           const std::function<bool(std::uint32_t)>& taken) noexcept {
   bool names = false;
   for (std::uint32_t item = 0; item < results.size(); ++item) {
     if (job.owner.board().state(item) != ItemState::kValue) continue;
-    consume(segment(), results[item]);
+    if (!taken || !taken(item)) consume(segment(), results[item]);
     names = names || results[item].names_objects();
   }
   // Whoever sleeps holds what the results name until it looks.
