@@ -2,10 +2,15 @@
 // Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cereal/types/string.hpp>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <iterator>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -15,6 +20,7 @@
 #include <brood/shared_memory_info.hpp>
 
 #include "pool_test_support.hpp"
+#include "support/proof.hpp"
 #include "support/shared_thing.hpp"
 
 namespace brood::pool_large_results_test {
@@ -169,6 +175,70 @@ TEST_P(PoolLargeResults, FetchedInAnyOrderAreWhole) {
       EXPECT_TRUE(all[i].get() == of_size(n, sizes[i])) << n << " of " << large;
     }
   }
+}
+
+// Each byte tells of which result it is, and where in it.
+std::string patterned(std::uint32_t which, std::uint64_t size) {
+  std::string bytes(size, '\0');
+  std::uint32_t x = which * 2'654'435'761U + 1;
+  for (char& byte : bytes) {
+    byte = static_cast<char>(x >> 24U);
+    x += 0x9E37'79B9U;
+  }
+  return bytes;
+}
+
+// At the sizes where something changes: in the record, steps of a page, large, granules.
+std::uint64_t any_size(std::mt19937& random) {
+  constexpr std::uint64_t kEdges[] = {0,        32,        40,   1000,    32 << 10,
+                                      64 << 10, 256 << 10, kMiB, 3 * kMiB};
+  const std::uint64_t edge = kEdges[random() % std::size(kEdges)];
+  return edge + random() % 100 - std::min<std::uint64_t>(edge, 50);
+}
+
+TEST_P(PoolLargeResults, OfAnySizeTakenInAnyOrderOrNotAtAllAreWhole) {
+  const Seeds seeds = seeds_to_try(4, 300);
+  for (std::uint64_t seed = seeds.first; seed != seeds.first + seeds.count; ++seed) {
+    SCOPED_TRACE("BROOD_SEED=" + std::to_string(seed));
+    std::mt19937 random(static_cast<std::uint32_t>(seed));
+    Pool pool({.workers = static_cast<int>(1 + seed % 3)});
+    std::uint32_t count = 0;
+    struct Asked {
+      std::uint32_t which;
+      std::uint64_t size;
+      Future<std::string> future;
+    };
+    std::vector<Asked> asked;
+    for (int step = 0; step != 120; ++step) {
+      const auto what = random() % 10;
+      if (what < 5 || asked.empty()) {
+        const std::uint64_t size = any_size(random);
+        asked.push_back({++count, size, pool.submit(patterned, count, size)});
+      } else if (what < 9) {
+        std::swap(asked[random() % asked.size()], asked.back());
+        if (what < 8) {
+          Asked& one = asked.back();
+          ASSERT_TRUE(one.future.get() == patterned(one.which, one.size)) << one.size;
+        }
+        asked.pop_back();
+      } else {  // a map in between, while results of tasks are not fetched
+        std::vector<std::uint32_t> which;
+        std::vector<std::uint64_t> sizes;
+        for (int i = 0; i != 6; ++i) {
+          which.push_back(++count);
+          sizes.push_back(any_size(random));
+        }
+        const auto all = pool.map(patterned, which, sizes);
+        for (std::size_t i = 0; i != all.size(); ++i) {
+          ASSERT_TRUE(all[i] == patterned(which[i], sizes[i])) << sizes[i];
+        }
+      }
+    }
+    for (Asked& one : asked) {
+      ASSERT_TRUE(one.future.get() == patterned(one.which, one.size)) << one.size;
+    }
+  }
+  std::printf("%llu seeds\n", static_cast<unsigned long long>(seeds.count));
 }
 
 std::vector<std::string> many_texts(int count) {
