@@ -17,6 +17,7 @@
 #include <vector>
 
 #include <brood/pool.hpp>
+#include <brood/shared_array.hpp>
 #include <brood/shared_memory_info.hpp>
 
 #include "pool_test_support.hpp"
@@ -239,6 +240,44 @@ TEST_P(PoolLargeResults, OfAnySizeTakenInAnyOrderOrNotAtAllAreWhole) {
     }
   }
   std::printf("%llu seeds\n", static_cast<unsigned long long>(seeds.count));
+}
+
+int die(int) {
+  std::raise(SIGKILL);
+  return 0;
+}
+
+TEST_P(PoolLargeResults, OfOnePoolOutliveWorkersAndTheEndOfAnother) {
+  Pool pool({.workers = 2});
+  for (const bool killed : {true, false}) {
+    SCOPED_TRACE(killed ? "a worker of the other is killed" : "the other ends");
+    std::vector<Future<std::string>> kept;
+    constexpr std::uint64_t kSizes[] = {1000, 3 * kMiB};
+    for (std::uint32_t i = 0; i != 8; ++i) {
+      kept.push_back(pool.submit(patterned, i, kSizes[i % 2]));
+    }
+    for (const Future<std::string>& one : kept) one.wait();
+    {
+      Pool other({.workers = 2});
+      EXPECT_EQ(other.apply(filled, 1, 1000).size(), 1000u);
+      if (killed) {
+        EXPECT_THROW(other.map(die, std::vector{1, 2, 3, 4}), WorkerCrashed);
+        EXPECT_EQ(other.apply(filled, 1, 1000).size(), 1000u);
+      }
+    }
+    // Whoever wants memory now gets what is free.
+    std::vector<SharedArray<char>> others;
+    for (int i = 0; i != 16; ++i) others.emplace_back(2 * kMiB, 'z');
+    for (std::uint32_t i = 0; i != 8; ++i) {
+      EXPECT_TRUE(kept[i].get() == patterned(i, kSizes[i % 2])) << i;
+    }
+    for (std::uint32_t i = 0; i != 4; ++i) {
+      EXPECT_TRUE(pool.apply(patterned, i, 2 * kMiB) == patterned(i, 2 * kMiB)) << i;
+    }
+    for (const SharedArray<char>& one : others) {
+      EXPECT_EQ(std::count(one.begin(), one.end(), 'z'), static_cast<long>(2 * kMiB));
+    }
+  }
 }
 
 std::vector<std::string> many_texts(int count) {

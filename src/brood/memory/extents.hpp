@@ -41,9 +41,9 @@ class Extents {
   [[nodiscard]] std::size_t total_bytes() const { return granules_ * granule_bytes_; }
 
   /// At least `bytes` in one piece, held by `owner` in its `group` (owner's own numbering below
-  /// kRecovering, to release several at once). Pages come on first touch or by populate_pages; what
-  /// has room for huge pages begins where one can, as long as there is such a place.
-  /// Contents: whatever was there. Throws SharedMemoryFull.
+  /// kRecovering, one for its whole process, to release several at once). Pages come on first touch
+  /// or by populate_pages; what has room for huge pages begins where one can, as long as there is
+  /// such a place. Contents: whatever was there. Throws SharedMemoryFull.
   Extent allocate(std::size_t bytes, Tag owner, std::uint32_t group);
 
   /// Gives it back; its pages go back to the system if `discard`. Only by who holds it.

@@ -282,7 +282,6 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   std::vector<std::shared_ptr<PoolJob>> batches_;
   std::vector<std::uint32_t> dead_groups_;
   std::vector<Handle> inherited_;  // what results in dead groups may name
-  std::uint32_t next_group_ = 0;
   std::uint64_t next_sequence_ = 0;
   std::uint32_t last_batch_size_ = 0;
   unsigned early_deaths_ = 0;  // of workers before they could take work, one after the other

@@ -1,5 +1,6 @@
 // The workers of a pool: starting them, noticing that one is gone, handing on what it had.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <iterator>
@@ -27,11 +28,15 @@ constexpr unsigned kMostEarlyDeaths = 5;
 /// The same for those that were killed from outside, for which their own start is hardly to blame.
 constexpr unsigned kMostEarlyKills = 100;
 
+/// Of the pages of a worker's results. They are this process's, and freed by the number alone: so
+/// all of its pools number their workers together.
+std::atomic<std::uint32_t> last_group{0};
+
 }  // namespace
 
 void PoolCore::start_worker(std::uint32_t slot) {
   Member& member = members_[slot];
-  member.group = ++next_group_;
+  member.group = last_group.fetch_add(1, std::memory_order_relaxed) + 1;
   WorkerCell& cell = control_->cells()[slot];
   cell.status.store(WorkerCell::kStarting);
   cell.leave.store(0);
