@@ -1,10 +1,9 @@
-// Results of a map that the owner takes over while the map goes on.
+// Results that need pages of shared memory, beside small ones, and beside other pools.
 // Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cereal/types/string.hpp>
-#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -13,7 +12,6 @@
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <brood/pool.hpp>
@@ -28,7 +26,6 @@ namespace brood::pool_large_results_test {
 namespace {
 
 using namespace brood::testing;
-using namespace std::chrono_literals;
 
 constexpr std::size_t kMiB = std::size_t{1} << 20U;
 
@@ -40,33 +37,9 @@ std::string filled(int n, std::size_t bytes) {
 }
 std::size_t used() { return shared_memory_info().used; }
 
-std::string after_a_while(int n) {
-  std::this_thread::sleep_for(10ms);  // what it computes
-  return filled(n, 4 * kMiB);
-}
-
-TEST_P(PoolLargeResults, AreNotAllInSharedMemoryAtOnce) {
-  for (const int workers : {1, 2}) {
-    for (const std::size_t chunk : {std::size_t{1}, std::size_t{16}}) {
-      SCOPED_TRACE(std::to_string(workers) + " workers, chunk " + std::to_string(chunk));
-      Pool pool({.workers = workers});
-      const std::size_t before = used();
-      const auto all = pool.with({.chunk = chunk}).map(after_a_while, first_integers(32));
-      // Workers keep some of what they had in use at once, which is two or three results each,
-      // unless this process comes to nothing for long.
-      EXPECT_LE(used() - before, 24 * 4 * kMiB) << "of " << 32 * 4 * kMiB;
-      ASSERT_EQ(all.size(), 32u);
-      for (int n = 0; n != 32; ++n) {
-        EXPECT_TRUE(all[static_cast<std::size_t>(n)] == filled(n, 4 * kMiB)) << n;
-      }
-    }
-  }
-}
-
 std::string of_any_size(int n) {
   if (n % 10 == 7) throw BadInput("item " + std::to_string(n));
   if (n % 10 == 8) std::raise(SIGKILL);
-  // Below, at and above what is taken over early.
   constexpr std::size_t kSizes[] = {0, 1, 100, 256 << 10, (256 << 10) - 100, kMiB, 3 * kMiB};
   return filled(n, kSizes[n % 10 % 7]);
 }

@@ -324,7 +324,7 @@ void ProcessNode::land(Flight& flight, std::vector<FlowItem>& out) {
   deaths_ += attempts.deaths;
   items_ += results.size();
   depth_ -= results.size();
-  core_->consume_map(job, results, {});
+  core_->consume_map(job, results);
   retire(flight);
   std::move(flight.items.begin(), flight.items.end(), std::back_inserter(out));
 }

@@ -66,13 +66,7 @@ struct alignas(64) JobHeader {
   /// Grows when the owner is needed, whether anybody waits for a result or not: to decide about an
   /// exception, or because there is room now for work that had found none.
   std::atomic<std::uint32_t> calls;
-  /// Of a map: how many results of kLargeResult or more are there, which the owner takes over while
-  /// it waits.
-  std::atomic<std::uint32_t> large_results;
 };
-
-/// In bytes; below it waking the owner for a result costs more than it is worth.
-inline constexpr std::uint64_t kLargeResult = 256U << 10U;
 
 /// One input of a map: an argument for every item.
 struct Column {

@@ -8,13 +8,10 @@
 #include <iterator>
 #include <limits>
 #include <memory>
-#include <optional>
 #include <ranges>
 #include <tuple>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <fmt/format.h>
@@ -98,9 +95,7 @@ class MapCall {
   void wait(const std::function<void(std::size_t, std::size_t)>& progress) {
     std::function<void(std::size_t)> tick;
     if (progress) tick = [&](std::size_t done) { progress(done, items_); };
-    std::function<bool()> collect;
-    if constexpr (kEncodes) collect = [&] { return take_large_result(); };
-    core_->wait_all(*job_, tick, collect);
+    core_->wait_all(*job_, tick);
     if (progress) progress(items_, items_);
   }
 
@@ -130,8 +125,6 @@ class MapCall {
   }
 
  private:
-  static constexpr bool kEncodes = OutputWriter<R>::kEncodes;
-
   static constexpr std::size_t output_bytes() {
     if constexpr (std::is_void_v<R>) {
       return 0;
@@ -147,51 +140,15 @@ class MapCall {
     return core_->segment().at(job_->header->output_at);
   }
   [[nodiscard]] std::span<const Encoded> encoded() const {
-    if constexpr (kEncodes) {
-      return {reinterpret_cast<const Encoded*>(output()), items_};
-    } else {
+    if constexpr (std::is_void_v<R>) {
       return {};
-    }
-  }
-  void consume() noexcept {
-    if constexpr (kEncodes) {
-      core_->consume_map(*job_, encoded(), [&](std::uint32_t item) { return has_early(item); });
+    } else if constexpr (is_bytewise<R>) {
+      return {};
     } else {
-      core_->consume_map(*job_, {}, {});
+      return {reinterpret_cast<const Encoded*>(output()), items_};
     }
   }
-
-  /// Takes over one large result, so that its worker writes the next into the same memory, and
-  /// decoding them is not left to the end. False when there is none.
-  bool take_large_result() {
-    // Relaxed: the states order it.
-    if (job_->header->large_results.load(std::memory_order_relaxed) == early_.size()) return false;
-    for (std::uint32_t i = 0; i < items_; ++i) {
-      if (job_->owner.board().state(i) != ItemState::kValue || encoded()[i].size() < kLargeResult) {
-        continue;
-      }
-      const auto [place, is_new] = early_.try_emplace(i);
-      if (!is_new) continue;
-      try {
-        place->second.emplace(value(i));
-      } catch (...) {
-        return true;  // tried again when it is asked for, and thrown there
-      }
-      detail::consume(core_->segment(), encoded()[i]);
-      return true;
-    }
-    return false;
-  }
-  [[nodiscard]] bool has_early(std::uint32_t item) const {
-    const auto found = early_.find(item);
-    return found != early_.end() && found->second.has_value();
-  }
-  auto take_value(std::uint32_t item) {
-    if constexpr (kEncodes) {
-      if (has_early(item)) return std::move(*early_.at(item));
-    }
-    return value(item);
-  }
+  void consume() noexcept { core_->consume_map(*job_, encoded()); }
 
   auto value(std::uint32_t item) const {
     if constexpr (is_bytewise<R>) {
@@ -211,7 +168,7 @@ class MapCall {
       std::vector<R> values;
       values.reserve(items_);
       try {
-        for (std::uint32_t i = 0; i < items_; ++i) values.push_back(take_value(i));
+        for (std::uint32_t i = 0; i < items_; ++i) values.push_back(value(i));
       } catch (...) {
         consume();
         throw;
@@ -228,7 +185,7 @@ class MapCall {
       return Outcome<R>(std::monostate{});
     } else {
       try {
-        return Outcome<R>(take_value(item));
+        return Outcome<R>(value(item));
       } catch (...) {
         return Outcome<R>(std::current_exception());  // it does not decode: this item's failure
       }
@@ -239,9 +196,6 @@ class MapCall {
   std::shared_ptr<PoolJob> job_;
   std::uint32_t items_ = 0;
   std::uint64_t seed_ = 0;
-  /// Large results, taken over while others were computed; empty: it did not decode.
-  std::unordered_map<std::uint32_t, std::optional<std::conditional_t<kEncodes, R, std::monostate>>>
-      early_;
 };
 
 /// The thunk of a submitted task.

@@ -125,10 +125,7 @@ void with_readers(Segment& segment, const Column* columns, std::uint32_t items, 
 template <class R>
 class OutputWriter {
  public:
-  /// Those that must be encoded, of which the owner takes over large ones while the map goes on.
-  static constexpr bool kEncodes = !std::is_void_v<R> && !is_bytewise<R>;
-
-  OutputWriter(JobRun& run) : results_(&run.results), job_(&run.job) {
+  OutputWriter(JobRun& run) : results_(&run.results) {
     const std::uint64_t items = run.board.items();
     if constexpr (std::is_void_v<R>) {
       at_ = nullptr;
@@ -140,31 +137,22 @@ class OutputWriter {
   }
 
   template <class Compute>
-  void put(std::size_t item, Compute&& compute, const ItemMarks<>& marks) const {
+  void put(std::size_t item, Compute&& compute) const {
     if constexpr (std::is_void_v<R>) {
       compute();
     } else if constexpr (is_bytewise<R>) {
       ::new (at_ + item * sizeof(R)) R(compute());
     } else {
-      Encoded& place = reinterpret_cast<Encoded*>(at_)[item];
-      {
-        const R result = compute();
-        ResultArea::Writer writer(*results_);
-        encode(writer, result);
-        place = writer.commit();
-      }
-      if (place.size() >= kLargeResult) [[unlikely]] {
-        // Not with its chunk: the sooner the owner has it, the less memory is in use at once.
-        marks.finish(static_cast<std::uint32_t>(item), ItemState::kValue);
-        tell_of_large_result(*job_);
-      }
+      const R result = compute();
+      ResultArea::Writer writer(*results_);
+      encode(writer, result);
+      reinterpret_cast<Encoded*>(at_)[item] = writer.commit();
     }
   }
 
  private:
   std::byte* at_;
   ResultArea* results_;
-  JobHeader* job_;
 };
 
 /// Runs `items`, which are a chunk or the rest of one. All but the callable are copies, so that the
@@ -190,13 +178,11 @@ template <class F, class R, bool Spread, class... Readers>
       // all that hangs on it (50 ns functions: 3 % slower).
       [&](auto... arguments) {
         marks.begin(mark);
-        output.put(
-            item, [&] { return call(std::move(arguments)...); }, marks);
+        output.put(item, [&] { return call(std::move(arguments)...); });
       }(readers[item]...);
     } else {
       marks.begin(mark);
-      output.put(
-          item, [&] { return call(readers[item]...); }, marks);
+      output.put(item, [&] { return call(readers[item]...); });
     }
   }
 }

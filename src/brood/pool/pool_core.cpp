@@ -320,8 +320,7 @@ void PoolCore::set_waiting(PoolJob& job) {
 
 bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
                         const std::function<bool()>& done,
-                        const std::function<void(std::size_t)>& tick,
-                        const std::function<bool()>& collect) {
+                        const std::function<void(std::size_t)>& tick) {
   const auto start = Deadline::Clock::now();
   // The registration as a waiter ends with this call, whatever ends it.
   struct Waiter {
@@ -373,8 +372,6 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
       tick(progress);
       next_tick = Deadline::after(kTick);
     }
-    // One at a time: between two of them deaths and limits are looked at.
-    if (collect && collect()) continue;
     if (job != nullptr) words.insert(words.begin(), FutexWord{&job->header->event, event});
     const bool spin = job != nullptr && Deadline::Clock::now() - start < kSpin && cpu_count_ > 1;
     if (spin && spin_while(job->header->event, event, kSpin)) continue;
@@ -386,18 +383,16 @@ bool PoolCore::wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
   }
 }
 
-void PoolCore::wait_all(PoolJob& job, const std::function<void(std::size_t)>& tick,
-                        const std::function<bool()>& collect) {
+void PoolCore::wait_all(PoolJob& job, const std::function<void(std::size_t)>& tick) {
   wait_for(
-      &job, JobHeader::kAnyItem, Deadline::never(), [&] { return settled(job); }, tick, collect);
+      &job, JobHeader::kAnyItem, Deadline::never(), [&] { return settled(job); }, tick);
 }
 
-void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results,
-                           const std::function<bool(std::uint32_t)>& taken) noexcept {
+void PoolCore::consume_map(PoolJob& job, std::span<const Encoded> results) noexcept {
   bool names = false;
   for (std::uint32_t item = 0; item < results.size(); ++item) {
     if (job.owner.board().state(item) != ItemState::kValue) continue;
-    if (!taken || !taken(item)) consume(segment(), results[item]);
+    consume(segment(), results[item]);
     names = names || results[item].names_objects();
   }
   // Whoever sleeps holds what the results name until it looks.

@@ -102,10 +102,8 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   /// not throw. Returns when all are there.
   void feed(PoolJob& job, std::size_t bytes, const std::function<void(Range)>& write);
   /// Waits until all its items are final. `tick` is called now and then meanwhile, without locks.
-  /// `collect`, the same, takes over a part of the results and says whether there was one. Throws
-  /// what made the pool unusable, and whatever these throw.
-  void wait_all(PoolJob& job, const std::function<void(std::size_t done)>& tick,
-                const std::function<bool()>& collect);
+  /// Throws what made the pool unusable, and whatever `tick` throws.
+  void wait_all(PoolJob& job, const std::function<void(std::size_t done)>& tick);
   /// A look at whether all items of a map are final, by who waits for several of them. It does what
   /// wait_all() does. Ends before the job is retired.
   [[nodiscard]] std::shared_ptr<Watch> watch(const std::shared_ptr<PoolJob>& job);
@@ -117,10 +115,9 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
     std::uint64_t deaths = 0;
   };
   [[nodiscard]] Attempts attempts_of(PoolJob& job);
-  /// Gives back what the workers left for the items of a finished map: `results`, but those of
-  /// which `taken` says that they have been consumed, and the notes on failures.
-  void consume_map(PoolJob& job, std::span<const Encoded> results,
-                   const std::function<bool(std::uint32_t)>& taken) noexcept;
+  /// Gives back what the workers left for the items of a finished map: `results`, and the notes on
+  /// failures.
+  void consume_map(PoolJob& job, std::span<const Encoded> results) noexcept;
   /// Takes it off the table and gives its memory back as soon as nobody looks at it.
   void retire(const std::shared_ptr<PoolJob>& job) noexcept;
   /// The reason of an item that is final without a value; throws nothing.
@@ -204,8 +201,7 @@ class PoolCore : public std::enable_shared_from_this<PoolCore> {
   [[nodiscard]] bool add_stderr(std::uint32_t slot, DescriptorOutbox& to) noexcept;
   void await_initializers();
   bool wait_for(PoolJob* job, std::uint32_t item, Deadline deadline,
-                const std::function<bool()>& done, const std::function<void(std::size_t)>& tick,
-                const std::function<bool()>& collect = {});
+                const std::function<bool()>& done, const std::function<void(std::size_t)>& tick);
   std::vector<FutexWord> death_words() const;
   static void keep(PoolCore* core, const std::shared_ptr<Keeper>& keeper);
   void stop_keeper() noexcept;

@@ -470,11 +470,6 @@ void wake_owner(JobHeader& job) noexcept {
   }
 }
 
-void tell_of_large_result(JobHeader& job) noexcept {
-  job.large_results.fetch_add(1, std::memory_order_relaxed);  // wake_owner() orders it
-  wake_owner(job);
-}
-
 void call_owner(JobHeader& job) noexcept {
   job.calls.fetch_add(1, std::memory_order_seq_cst);
   job.event.fetch_add(1, std::memory_order_seq_cst);

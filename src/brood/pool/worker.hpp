@@ -191,9 +191,6 @@ void wake_owner(JobHeader& job) noexcept;
 /// Wakes whoever tends the pool: the owner is needed, see JobHeader::calls.
 void call_owner(JobHeader& job) noexcept;
 
-/// Wakes the owner of a map to take over a result of kLargeResult or more.
-void tell_of_large_result(JobHeader& job) noexcept;
-
 /// There is new work: wakes up to `count` sleeping workers.
 void wake_workers(PoolControl& control, std::uint32_t count) noexcept;
 /// The same for work that was there already.
