@@ -162,7 +162,7 @@ std::string patterned(std::uint32_t which, std::uint64_t size) {
   return bytes;
 }
 
-// At the sizes where something changes: in the record, steps of a page, large, granules.
+// At the sizes where something changes: in the record, steps of a page, granules.
 std::uint64_t any_size(std::mt19937& random) {
   constexpr std::uint64_t kEdges[] = {0,        32,        40,   1000,    32 << 10,
                                       64 << 10, 256 << 10, kMiB, 3 * kMiB};

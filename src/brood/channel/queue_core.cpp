@@ -331,7 +331,6 @@ void QueueCore::close() const {
 }
 
 void QueueCore::look_for_dead() const {
-  if (!ring_.must_recover(epoch())) return;
   World world(*this, taking_, Deadline::now());
   heal(ring_, world);
 }

@@ -30,13 +30,13 @@ constexpr unsigned kMostEarlyKills = 100;
 
 /// Of the pages of a worker's results. They are this process's, and freed by the number alone: so
 /// all of its pools number their workers together.
-std::atomic<std::uint32_t> last_group{0};
+std::atomic<std::uint32_t> next_group{1};
 
 }  // namespace
 
 void PoolCore::start_worker(std::uint32_t slot) {
   Member& member = members_[slot];
-  member.group = last_group.fetch_add(1, std::memory_order_relaxed) + 1;
+  member.group = next_group.fetch_add(1, std::memory_order_relaxed);
   WorkerCell& cell = control_->cells()[slot];
   cell.status.store(WorkerCell::kStarting);
   cell.leave.store(0);

@@ -106,6 +106,9 @@ bool ChildProcess::started() const {
 }
 
 void ChildProcess::finish(ExitCode code) {
+  // Also where another has noted the end, who may not have come to telling: who asks here next,
+  // about what the dead held, must not find things as they were.
+  announce(family_->segment().header());
   exit_code_ = code;
   usage_ = family_->registry().usage(tag_);
   if (!spec_.keeps_record) family_->registry().free(tag_);
@@ -139,14 +142,10 @@ bool ChildProcess::settle() {
         break;
     }
     registry.note_ended(tag_, code);
-    announce(family_->segment().header());
     finish(code);
     return true;
   }
   if (registry.state(tag_) == RecordState::ended) {
-    // Whoever noted it may not have come to telling the others; who asks here next, about what the
-    // dead held, must not find things as they were.
-    announce(family_->segment().header());
     finish(record.exit_code.load());
     return true;
   }
@@ -167,7 +166,6 @@ bool ChildProcess::settle() {
   }
   if (!code) return false;
   registry.note_ended(tag_, *code);
-  announce(family_->segment().header());
   finish(*code);
   return true;
 }
