@@ -19,6 +19,7 @@
 #include <brood/channel/codec.hpp>
 #include <brood/channel/exception_data.hpp>
 #include <brood/errors.hpp>
+#include <brood/platform/prefetch.hpp>
 #include <brood/pool/control.hpp>
 #include <brood/pool/worker.hpp>
 
@@ -141,6 +142,7 @@ class OutputWriter {
     if constexpr (std::is_void_v<R>) {
       compute();
     } else if constexpr (is_bytewise<R>) {
+      if constexpr (sizeof(R) <= kLine) prefetch_to_write(at_ + item * sizeof(R) + kAhead);
       ::new (at_ + item * sizeof(R)) R(compute());
     } else {
       const R result = compute();
@@ -151,6 +153,14 @@ class OutputWriter {
   }
 
  private:
+  // The owner has read what was there before, from memory that maps use again and again, so each
+  // line of results must be fetched from its processor's cache. The store that waits for it holds
+  // up the marks behind it, and they the items that would be computed meanwhile: without the
+  // prefetch a map of 50 ns functions takes 10 % longer, of 1 ns 20 %. From 512 bytes to 4096
+  // ahead make no difference.
+  static constexpr std::size_t kLine = 64;
+  static constexpr std::size_t kAhead = 1024;
+
   std::byte* at_;
   ResultArea* results_;
 };
