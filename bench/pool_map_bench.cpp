@@ -2,7 +2,9 @@
 // with two threads, for functions of about 1 ns, 50 ns and 100 ns, and chunks that suit and do not.
 //
 // Both sides turn a vector of a million numbers into a fresh vector of a million numbers. The
-// rows "into the same vector" spare oneTBB the fresh one, which Pool::map does not offer.
+// rows "into the same vector" spare oneTBB the fresh one, which Pool::map does not offer. The rows
+// "two bare processes" show what of the difference is due to there being processes at all: threads
+// read and write the caller's vectors, for processes the items and the results are copied.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -20,6 +22,7 @@
 #include <tbb/partitioner.h>
 #endif
 
+#include "support/bare_map.hpp"
 #include "support/mix.hpp"
 #include "support/ratio.hpp"
 
@@ -74,6 +77,16 @@ void pool_map(benchmark::State& state, brood::Pool& pool, std::size_t chunk, con
   measure(state, [&] {
     Numbers results = chunk == kAutomatic ? pool.map(Function{}, range)
                                           : pool.with({.chunk = chunk}).map(Function{}, range);
+    benchmark::DoNotOptimize(results.data());
+  });
+}
+
+template <class Function>
+void bare_map(benchmark::State& state) {
+  const Numbers numbers = input();
+  bench::BareMap<Function> bare(items());
+  measure(state, [&] {
+    Numbers results = bare.map(numbers);
     benchmark::DoNotOptimize(results.data());
   });
 }
@@ -149,6 +162,15 @@ class Suite {
   }
 
   template <class Function>
+  void add_bare(const std::string& cost) {
+    add("bare/" + cost, bare_map<Function>);
+    compare("  two bare processes, beside oneTBB, automatic", "bare/" + cost,
+            fmt::format("tbb/{}/chunk:automatic", cost));
+    compare("  map beside two bare processes", fmt::format("pool_map/{}/chunk:automatic", cost),
+            "bare/" + cost);
+  }
+
+  template <class Function>
   void add_serial(const std::string& cost) {
     add("serial/" + cost, serial<Function>);
     compare("  beside a loop in one thread", fmt::format("pool_map/{}/chunk:automatic", cost),
@@ -186,12 +208,14 @@ int main(int argc, char** argv) {
   suite.add_chunk<OneNanosecond>("1ns", 256, 0.9);
   suite.add_chunk<OneNanosecond>("1ns", kAutomatic, 1.0);
   suite.add_iota<OneNanosecond>("1ns");
+  suite.add_bare<OneNanosecond>("1ns");
   suite.add_serial<OneNanosecond>("1ns");
   suite.add_chunk<FiftyNanoseconds>("50ns", 1, 0.9);
   suite.add_chunk<FiftyNanoseconds>("50ns", 16, 1.0);
   suite.add_chunk<FiftyNanoseconds>("50ns", 256, 1.0);
   suite.add_chunk<FiftyNanoseconds>("50ns", kAutomatic, 1.0);
   suite.add_iota<FiftyNanoseconds>("50ns");
+  suite.add_bare<FiftyNanoseconds>("50ns");
   suite.add_serial<FiftyNanoseconds>("50ns");
   suite.add_chunk<HundredNanoseconds>("100ns", kAutomatic, 1.0);
   return bench::run(argc, argv, suite.rows());
