@@ -20,6 +20,7 @@
 
 #include "pool_test_support.hpp"
 #include "support/proof.hpp"
+#include "support/shared_objects.hpp"
 #include "support/shared_thing.hpp"
 
 namespace brood::pool_large_results_test {
@@ -118,10 +119,9 @@ struct WithThing {
   std::optional<Thing> thing;
 };
 WithThing with_thing(int n) { return {filled(n, kMiB), Thing(n, 100)}; }
-std::size_t objects() { return detail::Member::require()->objects().count(); }
 
 TEST_P(PoolLargeResults, KeepWhatTheyNameAliveAndNoLonger) {
-  const std::size_t before = objects();
+  const std::size_t before = shared_objects();
   Pool pool({.workers = 2});
   {
     const auto all = pool.map(with_thing, first_integers(8));
@@ -129,7 +129,7 @@ TEST_P(PoolLargeResults, KeepWhatTheyNameAliveAndNoLonger) {
       EXPECT_EQ(all[static_cast<std::size_t>(n)].thing->number(), n);
     }
   }
-  EXPECT_TRUE(eventually([&] { return objects() == before; })) << objects() - before;
+  EXPECT_TRUE(eventually([&] { return shared_objects() == before; })) << shared_objects() - before;
 }
 
 std::string of_size(int n, int size) { return filled(n, static_cast<std::size_t>(size)); }

@@ -9,6 +9,7 @@
 #include <brood/pool.hpp>
 
 #include "support/eventually.hpp"
+#include "support/shared_objects.hpp"
 #include "support/shared_thing.hpp"
 #include "support/start_methods.hpp"
 
@@ -16,8 +17,6 @@ namespace brood::pool_objects_test {
 namespace {
 
 using namespace brood::testing;
-
-std::size_t objects() { return detail::Member::require()->objects().count(); }
 
 int add(Thing thing, int n) { return thing.number() += n; }
 Thing make(int n) { return Thing(n, 1000); }
@@ -42,13 +41,13 @@ class PoolObjects : public EveryStartMethod {
  protected:
   void SetUp() override {
     EveryStartMethod::SetUp();
-    if (!IsSkipped()) before_ = objects();
+    if (!IsSkipped()) before_ = shared_objects();
   }
   void TearDown() override {
     if (!IsSkipped()) {
       // Fewer: processes of a test before may have let go of theirs meanwhile.
-      EXPECT_TRUE(eventually([&] { return objects() <= before_; }))
-          << objects() << " objects, " << before_ << " before";
+      EXPECT_TRUE(eventually([&] { return shared_objects() <= before_; }))
+          << shared_objects() << " objects, " << before_ << " before";
     }
     EveryStartMethod::TearDown();
   }
@@ -84,8 +83,8 @@ TEST_P(PoolObjects, AreResults) {
   EXPECT_EQ(pool.apply(same, things[3]), things[3]);
   const Thing one = pool.submit(make, 5).get();
   EXPECT_EQ(one.number(), 5);
-  EXPECT_TRUE(eventually([&] { return objects() == before_ + 201; }))
-      << "workers let go of what was fetched: " << objects();
+  EXPECT_TRUE(eventually([&] { return shared_objects() == before_ + 201; }))
+      << "workers let go of what was fetched: " << shared_objects();
 }
 
 TEST_P(PoolObjects, ResultsThatNobodyFetchesAreLetGo) {
@@ -95,8 +94,8 @@ TEST_P(PoolObjects, ResultsThatNobodyFetchesAreLetGo) {
   pool.apply(make, 1);
   EXPECT_TRUE(eventually([&] {
     if (GetParam() == brood::StartMethod::fork) pool.apply(take_note, Thing(1));
-    return objects() <= before_;
-  })) << objects();
+    return shared_objects() <= before_;
+  })) << shared_objects();
 }
 
 TEST_P(PoolObjects, ResultsOutliveTheirWorkers) {

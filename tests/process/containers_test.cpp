@@ -32,6 +32,7 @@
 #include "support/no_memory.hpp"
 #include "support/proof.hpp"
 #include "support/sanitizers.hpp"
+#include "support/shared_objects.hpp"
 #include "support/single_step.hpp"
 #include "support/start_methods.hpp"
 
@@ -39,6 +40,7 @@ namespace brood::containers_test {
 namespace {
 
 using testing::eventually;
+using testing::shared_objects;
 
 using Texts = Dict<std::string, std::string>;
 using Words = std::vector<std::string>;
@@ -46,18 +48,17 @@ using Words = std::vector<std::string>;
 std::string text(int n) { return std::string(40, 'x') + std::to_string(n); }
 detail::Family& family() { return *detail::Family::require(); }
 std::size_t shared_bytes() { return detail::Heap::measure(family().segment()).shared; }
-std::size_t objects() { return family().objects().count(); }
 
 /// Whatever a test made is gone when it ends, blocks and objects.
 class Conserved {
  public:
   [[nodiscard]] bool holds() const {
-    return eventually([this] { return shared_bytes() == shared_ && objects() == objects_; });
+    return eventually([this] { return shared_bytes() == shared_ && shared_objects() == objects_; });
   }
 
  private:
   std::size_t shared_ = shared_bytes();
-  std::size_t objects_ = objects();
+  std::size_t objects_ = shared_objects();
 };
 class Containers : public ::testing::Test {
  protected:
@@ -668,7 +669,7 @@ TEST_P(SharedContainers, OfTheKilledAreGoneAndWhatTheyPutStays) {
   EXPECT_EQ(process.exitcode(), -SIGKILL);
   EXPECT_EQ(dict.at("kept").values(), Words{text(1)});
   // The dictionary and the list in it.
-  EXPECT_TRUE(eventually([] { return objects() >= 2; }));
+  EXPECT_TRUE(eventually([] { return shared_objects() >= 2; }));
 }
 
 void count_up(Dict<std::string, long> dict, List<long> list, int times) {

@@ -24,6 +24,7 @@
 
 #include "support/eventually.hpp"
 #include "support/no_memory.hpp"
+#include "support/shared_objects.hpp"
 #include "support/start_methods.hpp"
 
 namespace brood::queue_test {
@@ -31,6 +32,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::eventually;
+using testing::shared_objects;
 
 class Queues : public testing::EveryStartMethod {};
 
@@ -203,14 +205,14 @@ void put_new_and_end(Queue<SharedArray<int>> queue, bool killed) {
 
 // What the dead held is let go of a little after their end.
 ::testing::AssertionResult objects_become(std::size_t expected) {
-  const auto now = [] { return detail::Member::require()->objects().count(); };
-  if (eventually([&] { return now() == expected; })) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure() << now() << " objects, not " << expected;
+  if (eventually([&] { return shared_objects() == expected; }))
+    return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << shared_objects() << " objects, not " << expected;
 }
 
 // What a message names lives as long as the message, not as whoever put it.
 TEST_P(Queues, WhatAMessageNamesOutlivesItsProducer) {
-  const std::size_t before = detail::Member::require()->objects().count();
+  const std::size_t before = shared_objects();
   {
     Queue<SharedArray<int>> queue;
     for (const bool killed : {false, true}) {
@@ -249,7 +251,7 @@ void nested(Queue<Queue<std::string>> outer) {
 }
 
 TEST_P(Queues, QueuesTravelInQueues) {
-  const std::size_t before = detail::Member::require()->objects().count();
+  const std::size_t before = shared_objects();
   {
     Queue<Queue<std::string>> outer;
     Process child(nested, outer);
