@@ -15,12 +15,15 @@
 #include <thread>
 #include <vector>
 
+#include <brood/dict.hpp>
 #include <brood/pool.hpp>
 #include <brood/process.hpp>
 #include <brood/process/family.hpp>
 #include <brood/shared_memory.hpp>
+#include <brood/shared_memory_info.hpp>
 
 #include "support/eventually.hpp"
+#include "support/shared_objects.hpp"
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
 
@@ -192,6 +195,27 @@ TEST_P(FamilyServerTest, WhoDiedUnwatchedHoldsNothing) {
   next.start().join();
   EXPECT_TRUE(eventually([&] { return bytes_of(tag) == 0; }));
   EXPECT_TRUE(eventually([&] { return !sign_given("/dev/shm/" + name); }));
+}
+
+TEST_P(FamilyServerTest, WhatItFreesForTheDeadIsFreeForAll) {
+  const auto held = [] {
+    for (const auto& process : brood::shared_memory_info().processes) {
+      if (process.pid == server_pid()) return process.bytes;
+    }
+    return std::size_t{0};
+  };
+  const std::size_t before = brood::testing::shared_objects();
+  for (int i = 0; i < 3; ++i) {
+    Process child([] {
+      const brood::Dict<int, std::string> texts;
+      texts.insert_or_assign(1, std::string(3U << 20U, 'x'));
+      ::raise(SIGKILL);
+    });
+    child.start();
+    child.join();
+  }
+  EXPECT_TRUE(eventually([&] { return brood::testing::shared_objects() == before; }));
+  EXPECT_TRUE(eventually([&] { return held() == 0; })) << held() << " bytes";
 }
 
 TEST_P(FamilyServerTest, APoolLosesNothing) {

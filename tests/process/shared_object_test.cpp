@@ -2,6 +2,7 @@
 // Not for ThreadSanitizer: processes.
 #include <gtest/gtest.h>
 
+#include <pthread.h>
 #include <unistd.h>
 #include <csignal>
 #include <map>
@@ -14,6 +15,7 @@
 
 #include "support/eventually.hpp"
 #include "support/forked.hpp"
+#include "support/shared_objects.hpp"
 #include "support/shared_thing.hpp"
 #include "support/start_methods.hpp"
 
@@ -22,7 +24,6 @@ namespace {
 
 using namespace brood::testing;
 
-std::size_t objects() { return detail::Member::require()->objects().count(); }
 std::size_t held() { return detail::Member::require()->handles().size(); }
 
 void add(Thing thing, int n) { thing.number() += n; }
@@ -59,13 +60,13 @@ class SharedObjects : public EveryStartMethod {
   void SetUp() override {
     EveryStartMethod::SetUp();
     if (IsSkipped()) return;
-    before_ = objects();
+    before_ = shared_objects();
     held_before_ = held();
   }
   void TearDown() override {
     if (!IsSkipped()) {
-      EXPECT_TRUE(eventually([&] { return objects() == before_; }))
-          << objects() << " objects, " << before_ << " before";
+      EXPECT_TRUE(eventually([&] { return shared_objects() == before_; }))
+          << shared_objects() << " objects, " << before_ << " before";
       EXPECT_EQ(held(), held_before_);
     }
     EveryStartMethod::TearDown();
@@ -114,7 +115,7 @@ TEST_P(SharedObjects, OutliveTheirSenderUntilTheyAreDecoded) {
 TEST_P(SharedObjects, AreNotKeptByAProcessThatNeverStarts) {
   const Thing thing(0);
   { const Process p(add, Thing(1), 1); }
-  EXPECT_EQ(objects(), before_ + 1);
+  EXPECT_EQ(shared_objects(), before_ + 1);
 }
 
 TEST_P(SharedObjects, OfTheKilledAreGone) {
@@ -126,7 +127,30 @@ TEST_P(SharedObjects, OfTheKilledAreGone) {
     EXPECT_EQ(p.exitcode(), -SIGKILL);
   }
   EXPECT_EQ(thing.number(), 5);
-  EXPECT_TRUE(eventually([&] { return objects() == before_ + 1; }));
+  EXPECT_TRUE(eventually([&] { return shared_objects() == before_ + 1; }));
+}
+
+// Killed when there is a child already, and nobody has been told of it.
+void die_in_fork(Thing thing) {
+  thing.number() += 1;
+  if (::pthread_atfork(
+          nullptr, [] { std::raise(SIGKILL); }, nullptr) != 0)
+    return;
+  Process daemon({.daemon = true, .start_method = StartMethod::fork}, [] {
+    for (;;) ::pause();
+  });
+  daemon.start();
+}
+
+TEST_P(SharedObjects, OfAChildThatNobodyWasToldOfAreGoneWithItsParent) {
+  const Thing thing(0);
+  for (int i = 0; i != 3; ++i) {
+    Process p(die_in_fork, thing);
+    p.start();
+    p.join();
+    EXPECT_EQ(p.exitcode(), -SIGKILL);
+  }
+  EXPECT_EQ(thing.number(), 3);
 }
 
 TEST_P(SharedObjects, ArePassedOnByTheThird) {
@@ -226,15 +250,15 @@ TEST(Handles, DamagedBytesAreErrors) {
   const std::byte half[4]{};
   detail::ByteSource truncated(half);
   EXPECT_THROW(detail::decode<Thing>(truncated), DecodeError);
-  const std::size_t before = objects();
+  const std::size_t before = shared_objects();
   detail::VectorSink sink;
   {
     const Thing gone(2);
     detail::encode(sink, gone);
   }
-  EXPECT_EQ(objects(), before + 1) << "the sink keeps it";
+  EXPECT_EQ(shared_objects(), before + 1) << "the sink keeps it";
   static_cast<void>(sink.take_kept());
-  EXPECT_EQ(objects(), before);
+  EXPECT_EQ(shared_objects(), before);
   detail::ByteSource source(sink.bytes());
   EXPECT_THROW(detail::decode<Thing>(source), ObjectGone);
 }

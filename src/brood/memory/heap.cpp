@@ -123,6 +123,11 @@ Heap::~Heap() {
   board_.recover(owner_, owner_);
 }
 
+void Heap::keep_nothing() noexcept {
+  const std::scoped_lock guard(lists_->mutex);
+  lists_->keep_nothing();
+}
+
 // Without the lock: it may have been held by a thread that there is not in this copy of its
 // process.
 void Heap::abandon() noexcept { lists_->close(); }

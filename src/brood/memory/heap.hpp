@@ -66,6 +66,10 @@ class Heap {
   /// Gives everything back that is this process's; no thread uses it any more.
   ~Heap();
 
+  /// From now on large memory that is freed is free for all at once: for a process that frees it
+  /// for others, and takes none itself.
+  void keep_nothing() noexcept;
+
   /// Forgets its blocks without giving them back: they are another process's.
   void abandon() noexcept;
 

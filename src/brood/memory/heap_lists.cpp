@@ -35,6 +35,11 @@ void Heap::Lists::close() noexcept {
   cached_bytes_ = 0;
 }
 
+void Heap::Lists::keep_nothing() noexcept {
+  keeps_ = false;
+  make_room();
+}
+
 std::size_t Heap::Lists::granule_of(const std::byte* data) const {
   return static_cast<std::size_t>(data - data_) / granule_bytes_;
 }
@@ -220,7 +225,7 @@ void Heap::Lists::put_large(std::byte* data, std::size_t populated) noexcept {
   const std::size_t first = granule_of(data);
   const std::size_t bytes = board_.run_length(first) * granule_bytes_;
   populated = std::min(populated, bytes) / page_size() * page_size();
-  if (cached_bytes_ + bytes <= kKeep) {
+  if (keeps_ && cached_bytes_ + bytes <= kKeep) {
     try {
       cached_.emplace(bytes, Large{data, populated});
       cached_bytes_ += bytes;

@@ -30,6 +30,7 @@ class Heap::Lists {
   [[nodiscard]] bool closed() const { return closed_; }
   /// From now on nothing is taken or given back.
   void close() noexcept;
+  void keep_nothing() noexcept;
   [[nodiscard]] std::size_t largest_small() const { return largest_small_; }
 
   /// Takes up to `most` free blocks of the class, at least one. Throws SharedMemoryFull.
@@ -73,6 +74,7 @@ class Heap::Lists {
   std::size_t granule_bytes_;
   std::size_t largest_small_;
   bool closed_ = false;
+  bool keeps_ = true;
   // Blocks that are in no thread's cache. Each has room for all that were ever cut, so that giving
   // back cannot fail.
   std::array<std::vector<std::byte*>, kClasses> free_;

@@ -51,6 +51,7 @@ void wait_quietly(const ProcessHandle& process) noexcept {
 }  // namespace
 
 Watchdog::Watchdog(Family& family) : family_(family) {
+  family.heap().keep_nothing();
   const Tag root = family.root();
   const int pid = static_cast<int>(family.segment().header().root_pid);
   root_ = ProcessHandle::try_open(pid);
@@ -158,22 +159,30 @@ bool Watchdog::clean_up_after(Tag dead) {
   registry.for_each([&](Tag tag, const RecordWord& word) {
     if (Tag::from_bits(registry.record(tag).parent) != dead && word.holder != dead) return;
     const Record& record = registry.record(tag);
+    const bool watched = watched_.contains(tag.bits());
     if (word.state == RecordState::ended) {
       registry.free(tag);
-    } else if (word.state == RecordState::reserved && !watched_.contains(tag.bits())) {
+    } else if (word.state == RecordState::reserved && !watched) {
       // Never started, or it will find out when it joins; its starter may have had it hold objects.
-      if (registry.withdraw(tag)) family_.objects().release_all(tag, family_.self());
-    } else if (registry.alive(tag) || word.state == RecordState::reserved) {
-      if (record.dies_with_parent != 0) {
-        kill_member(registry, tag);
-      } else if (word.state == RecordState::live && !watched_.contains(tag.bits())) {
-        in_use = !adopt(tag) || in_use;  // its starter died before it asked for that
+      if (!registry.withdraw(tag)) {  // it has just joined
+        in_use = true;
+        return;
       }
+    } else if (registry.alive(tag) || word.state == RecordState::reserved) {
+      // Its starter may have died before it asked for that.
+      if (word.state == RecordState::live && !watched) in_use = !adopt(tag) || in_use;
+      if (record.dies_with_parent != 0) kill_member(registry, tag);
       in_use = in_use || record.dies_with_parent != 0 || record.started.load() == 0;
+      return;
+    } else if (!registry.over(tag)) {
+      in_use = true;
+      return;
     } else {
       registry.note_ended(tag, kUnknownExitCode);
       registry.free(tag);
     }
+    // Nobody else will tell: its starter died before it asked for it to be watched.
+    if (!watched) unwatched_.push_back(tag);
   });
   if (in_use) return false;
   family_.segment().extents().release_all(dead, family_.self());
@@ -190,7 +199,11 @@ bool Watchdog::clean_up_after(Tag dead) {
 }
 
 void Watchdog::clean_up_pending() {
-  std::erase_if(pending_, [&](Tag dead) { return clean_up_after(dead); });
+  do {
+    pending_.insert(pending_.end(), unwatched_.begin(), unwatched_.end());
+    unwatched_.clear();
+    std::erase_if(pending_, [&](Tag dead) { return clean_up_after(dead); });
+  } while (!unwatched_.empty());
 }
 
 void Watchdog::kill_family() {

@@ -60,7 +60,8 @@ class Watchdog {
   std::map<std::uint32_t, Watched> watched_;
   ProcessHandle root_;
   bool root_gone_ = false;
-  std::vector<Tag> pending_;  // dead, with memory that somebody may still use
+  std::vector<Tag> pending_;    // dead, with memory that somebody may still use
+  std::vector<Tag> unwatched_;  // the same, found by clean_up_after() in what the dead had started
 };
 
 }  // namespace brood::detail
