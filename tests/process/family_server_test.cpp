@@ -197,6 +197,37 @@ TEST_P(FamilyServerTest, WhoDiedUnwatchedHoldsNothing) {
   EXPECT_TRUE(eventually([&] { return !sign_given("/dev/shm/" + name); }));
 }
 
+/// What a child held that was started just now is free when it has been killed.
+void expect_to_be_watched(const std::string& there) {
+  const auto hold = [](std::string sign) {
+    const brood::Dict<int, std::string> texts;
+    brood::detail::Member::require()->heap().allocate(1U << 22U);
+    give_sign(sign);
+    for (;;) ::pause();
+  };
+  const std::size_t before = brood::testing::shared_objects();
+  Process child(hold, there);
+  child.start();
+  await_sign(there);
+  const brood::detail::Tag tag = brood::detail::Family::require()->children().back();
+  EXPECT_GE(bytes_of(tag), 1U << 22U);
+  child.kill();
+  child.join();
+  EXPECT_TRUE(eventually([&] { return bytes_of(tag) == 0; }));
+  EXPECT_TRUE(eventually([&] { return brood::testing::shared_objects() == before; }))
+      << brood::testing::shared_objects() - before;
+}
+
+TEST_P(FamilyServerTest, WhoIsStartedAfterItsEndIsWatchedByItsGuardian) {
+  kill_server();
+  expect_to_be_watched(dir_.file("there"));
+}
+
+TEST_P(FamilyServerTest, WhoIsStartedWhenNobodyWatchesIsWatchedAgain) {
+  ASSERT_NO_FATAL_FAILURE(kill_all_watchers());
+  expect_to_be_watched(dir_.file("there"));
+}
+
 TEST_P(FamilyServerTest, WhatItFreesForTheDeadIsFreeForAll) {
   const auto held = [] {
     for (const auto& process : brood::shared_memory_info().processes) {

@@ -140,8 +140,8 @@ void Family::serve(Fd requests, Tag tag) {
   int code = 1;
   try {
     if (become(tag)) {
-      segment().header().watchdog.store(tag.bits());
-      ForkServer(*this, std::move(requests)).run();
+      const std::uint32_t before = segment().header().watchdog.exchange(tag.bits());
+      ForkServer(*this, std::move(requests), before != 0 && before != tag.bits()).run();
       code = 0;
     } else if (self() == tag) {
       // It was so late that the root is dead already: nobody else will end the others.
@@ -257,8 +257,18 @@ void Family::ask_to_watch(Tag tag, const ProcessHandle& process) {
   const ServerRequest request{
       .kind = ServerRequest::Kind::watch, .tag = tag.bits(), .streams = 0, .descriptors = 0};
   const std::array<int, 1> descriptors{process.descriptor()};
+  const auto tell = [&](const std::shared_ptr<const Fd>& server) {
+    return server && send_message(*server, std::as_bytes(std::span(&request, 1)), descriptors);
+  };
   const std::shared_ptr<const Fd> server = server_socket();
-  if (server) send_message(*server, std::as_bytes(std::span(&request, 1)), descriptors);
+  // A watchdog that follows this one finds the process without being told.
+  if (tell(server) || watched()) return;
+  try {
+    restart_server(server);
+    tell(server_socket());
+  } catch (const Error& e) {
+    static_cast<void>(e);  // no Runtime, or no room for a process: as without a watchdog
+  }
 }
 
 void Family::remember_child(Tag tag) {

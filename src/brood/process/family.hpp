@@ -62,7 +62,8 @@ class Family final : public Member {
   [[nodiscard]] const std::optional<std::vector<std::string>>& server_environment() const {
     return server_environment_;
   }
-  /// Asks the watchdog to watch a process that it did not start. Does nothing if there is none.
+  /// Asks the watchdog to watch a process that it did not start; another one if there is none any
+  /// more. Does nothing where there cannot be one.
   void ask_to_watch(Tag tag, const ProcessHandle& process);
 
   /// Children that this process started, and how many it ever did (for their names).

@@ -24,8 +24,8 @@ constexpr std::uint64_t kSpareKey = kRequestKey - 2;  // the one between is the 
 
 }  // namespace
 
-ForkServer::ForkServer(Family& family, Fd requests)
-    : family_(family), requests_(std::move(requests)), watchdog_(family) {
+ForkServer::ForkServer(Family& family, Fd requests, bool follows)
+    : family_(family), requests_(std::move(requests)), watchdog_(family, follows) {
   watchdog_.poller().add(requests_.get(), kRequestKey);
 }
 

@@ -44,7 +44,8 @@ struct ServerReply {
 /// Family::sleep and Family::restart_server.
 class ForkServer {
  public:
-  ForkServer(Family& family, Fd requests);
+  /// `follows`: see Watchdog.
+  ForkServer(Family& family, Fd requests, bool follows);
   /// Serves until it is told to quit or the root is gone; then no member is left.
   void run();
 

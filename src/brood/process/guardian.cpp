@@ -46,7 +46,7 @@ void await_end_of(Family& family, Tag server, int server_pid) {
 
 /// Takes the fork server's place until the family has ended.
 void watch_family(Family& family, Tag tag, Tag server, int server_pid) {
-  Watchdog watchdog(family);
+  Watchdog watchdog(family, true);
   SegmentHeader& header = family.segment().header();
   // Unless another fork server has come meanwhile: it has, or will have, a guardian of its own.
   std::uint32_t expected = server.bits();

@@ -1,5 +1,6 @@
 #include <brood/process/watchdog.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <iterator>
 #include <set>
@@ -16,6 +17,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t kRootKey = ~std::uint64_t{0} - 1;
+constexpr auto kLookAround = 1s;
 
 /// The process of a record; not valid unless it is alive, and so the one that the record means.
 ProcessHandle open_member(Registry& registry, Tag tag) {
@@ -50,29 +52,39 @@ void wait_quietly(const ProcessHandle& process) noexcept {
 
 }  // namespace
 
-Watchdog::Watchdog(Family& family) : family_(family) {
+Watchdog::Watchdog(Family& family, bool follows)
+    : family_(family), next_look_(follows ? Deadline::after(kLookAround) : Deadline::never()) {
   family.heap().keep_nothing();
   const Tag root = family.root();
   const int pid = static_cast<int>(family.segment().header().root_pid);
   root_ = ProcessHandle::try_open(pid);
   root_gone_ = !root_.valid() || !family.registry().alive(root);
   if (!root_gone_) poller_.add(root_.descriptor(), kRootKey);
-  // Who was started before this watchdog came. What cannot be opened has ended.
-  family.registry().for_each([&](Tag tag, const RecordWord& word) {
-    if (tag == root || tag == family.self() || word.state != RecordState::live) return;
-    if (!adopt(tag)) {
-      pending_.push_back(tag);
-      if (family.registry().record(tag).role == static_cast<std::uint32_t>(Role::watchdog)) {
-        family.registry().note_ended(tag, kUnknownExitCode);  // the one that this one follows
-        family.registry().free(tag);
-      }
+  look_around();
+}
+
+// Who was started, and who has died, without this watchdog being told: before it came, and, as
+// members hold the descriptor on which they told another, ever since.
+void Watchdog::look_around() {
+  Registry& registry = family_.registry();
+  registry.for_each([&](Tag tag, const RecordWord& word) {
+    if (tag == family_.root() || tag == family_.self() || word.state != RecordState::live) return;
+    if (watched_.contains(tag.bits()) || adopt(tag)) return;
+    add_pending(tag);  // what cannot be opened has ended
+    if (registry.record(tag).role == static_cast<std::uint32_t>(Role::watchdog)) {
+      registry.note_ended(tag, kUnknownExitCode);  // the one that this one follows
+      registry.free(tag);
     }
   });
   // Those whose records are free already, and who have not been taken out of the objects yet.
-  family.registry().for_each_in_objects([&](Tag tag) {
-    if (!family.registry().expected(tag)) pending_.push_back(tag);
+  registry.for_each_in_objects([&](Tag tag) {
+    if (!registry.expected(tag)) add_pending(tag);
   });
   find_forgotten();
+}
+
+void Watchdog::add_pending(Tag dead) {
+  if (std::ranges::find(pending_, dead) == pending_.end()) pending_.push_back(dead);
 }
 
 // Those who died while nobody watched, and whose parents have freed their records by now, or noted
@@ -87,7 +99,7 @@ void Watchdog::find_forgotten() {
     // objects.
     if (tag.generation() == 0 || !tag.is_process()) continue;
     const RecordState state = registry.state(tag);
-    if (state == RecordState::free || state == RecordState::ended) pending_.push_back(tag);
+    if (state == RecordState::free || state == RecordState::ended) add_pending(tag);
   }
 }
 
@@ -95,7 +107,11 @@ std::vector<std::uint64_t> Watchdog::wait() {
   // A death that leaves something to do later is followed by another event; the time is for what
   // no descriptor tells, such as a child that was forked but never joined.
   std::vector<std::uint64_t> keys =
-      poller_.wait(pending_.empty() ? Deadline::never() : Deadline::after(100ms));
+      poller_.wait(pending_.empty() ? next_look_ : Deadline::after(100ms));
+  if (next_look_.passed()) {
+    look_around();
+    next_look_ = Deadline::after(kLookAround);
+  }
   if (keys.empty()) clean_up_pending();
   return keys;
 }
@@ -121,7 +137,7 @@ void Watchdog::handle(std::uint64_t key) {
   note_end(tag, watched);
   // Alive: another child won the record, and what is the member's stays the member's.
   if (adopt(tag)) return;
-  pending_.push_back(tag);
+  add_pending(tag);
   clean_up_pending();
 }
 
@@ -155,6 +171,7 @@ bool Watchdog::adopt(Tag tag) {
 
 bool Watchdog::clean_up_after(Tag dead) {
   Registry& registry = family_.registry();
+  if (registry.state(dead) == RecordState::live && !registry.over(dead)) return false;
   bool in_use = false;
   registry.for_each([&](Tag tag, const RecordWord& word) {
     if (Tag::from_bits(registry.record(tag).parent) != dead && word.holder != dead) return;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <brood/memory/tag.hpp>
+#include <brood/platform/deadline.hpp>
 #include <brood/platform/poller.hpp>
 #include <brood/platform/process_handle.hpp>
 
@@ -16,10 +17,12 @@ class Family;
 /// their parent, takes back the memory of the dead, and kills everybody when the root is gone.
 ///
 /// Runs in one thread of one process. All it does is idempotent: it may be killed anywhere and
-/// another goes on. It waits only for facts of the kernel (pidfd), never for a time to pass.
+/// another goes on. It waits only for facts of the kernel (pidfd), never for a time to pass; one
+/// that follows another also looks around once a second, for those of whom it was not told.
 class Watchdog {
  public:
-  explicit Watchdog(Family& family);
+  /// `follows`: another one was there before, to which members still send what it should know.
+  explicit Watchdog(Family& family, bool follows = false);
 
   /// To be told about other descriptors in wait() too.
   [[nodiscard]] Poller& poller() { return poller_; }
@@ -47,7 +50,9 @@ class Watchdog {
     int child_pid = 0;  // 0: not this process's to reap
   };
 
+  void look_around();
   void find_forgotten();
+  void add_pending(Tag dead);
   void note_end(Tag tag, Watched& watched);
   /// Watches a live member that nobody watches; false when it is not alive any more.
   bool adopt(Tag tag);
@@ -60,6 +65,7 @@ class Watchdog {
   std::map<std::uint32_t, Watched> watched_;
   ProcessHandle root_;
   bool root_gone_ = false;
+  Deadline next_look_;
   std::vector<Tag> pending_;    // dead, with memory that somebody may still use
   std::vector<Tag> unwatched_;  // the same, found by clean_up_after() in what the dead had started
 };
