@@ -35,11 +35,6 @@ void Heap::Lists::close() noexcept {
   cached_bytes_ = 0;
 }
 
-void Heap::Lists::keep_nothing() noexcept {
-  keeps_ = false;
-  make_room();
-}
-
 std::size_t Heap::Lists::granule_of(const std::byte* data) const {
   return static_cast<std::size_t>(data - data_) / granule_bytes_;
 }

@@ -30,7 +30,7 @@ class Heap::Lists {
   [[nodiscard]] bool closed() const { return closed_; }
   /// From now on nothing is taken or given back.
   void close() noexcept;
-  void keep_nothing() noexcept;
+  void keep_nothing() noexcept { keeps_ = false; }
   [[nodiscard]] std::size_t largest_small() const { return largest_small_; }
 
   /// Takes up to `most` free blocks of the class, at least one. Throws SharedMemoryFull.
