@@ -172,8 +172,14 @@ bool Registry::over(Tag tag) const noexcept {
   if (record(tag).gone.load() != 0) return true;
   // SUBTLE: its main thread runs no more. Its other threads die of the same cause, but perhaps some
   // instructions later, and one of them may be at the word that the caller is about to take.
-  const ProcessHandle process = ProcessHandle::try_open(record(tag).pid.load());
-  return !process.valid() || process.wait_ended(Deadline::now());
+  const int pid = record(tag).pid.load();
+  try {
+    const ProcessHandle process = ProcessHandle::try_open(pid);
+    return !process.valid() || process.wait_ended(Deadline::now());
+  } catch (const SystemError& e) {
+    static_cast<void>(e);  // no descriptor is left to ask with: ask again
+    return pid <= 0;       // but nobody has such a number: somebody wrote over it
+  }
 }
 
 bool Registry::expected(Tag tag) const noexcept {

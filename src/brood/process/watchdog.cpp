@@ -4,6 +4,7 @@
 #include <csignal>
 #include <iterator>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include <brood/errors.hpp>
@@ -18,6 +19,8 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t kRootKey = ~std::uint64_t{0} - 1;
 constexpr auto kLookAround = 1s;
+/// How often a family's end looks again for a member that it cannot open, a millisecond apart.
+constexpr int kTries = 1000;
 
 /// The process of a record; not valid unless it is alive, and so the one that the record means.
 ProcessHandle open_member(Registry& registry, Tag tag) {
@@ -241,6 +244,7 @@ void Watchdog::kill_family() {
     }
     entry = next;
   }
+  int tries = 0;
   for (bool any = true; any;) {
     for (auto& [bits, watched] : watched_) signal_quietly(watched.process);
     for (auto& [bits, watched] : watched_) {
@@ -250,12 +254,19 @@ void Watchdog::kill_family() {
     watched_.clear();
     // Those whose starter had no time to tell; they may have started others meanwhile.
     any = false;
+    bool unopened = false;
     registry.for_each([&](Tag tag, const RecordWord& word) {
       if (!is_other(tag) || word.state != RecordState::live || !registry.alive(tag)) return;
-      any = true;
       ProcessHandle process = open_member(registry, tag);
+      unopened = unopened || !process.valid();
       if (process.valid()) watched_[tag.bits()] = {std::move(process), 0};
     });
+    any = !watched_.empty();
+    // Alive, and yet there is no such process: it has just ended, or its record was written over.
+    if (!any && unopened && tries++ < kTries) {
+      std::this_thread::sleep_for(1ms);
+      any = true;
+    }
   }
   // Nobody is left who could make more of them; while a guardian is, who goes on if this one ends.
   family_.segment().names().unlink_all();
