@@ -519,7 +519,7 @@ void storms(bool kills_server, Seeds seeds) {
     const std::size_t before = shared_objects();
     {
       Storm storm(seed, kills_server);
-      storm.run(250);
+      storm.run(kAddressSanitizer ? 80 : 250);
       storm.end();
       kills += storm.kills();
     }
@@ -528,11 +528,11 @@ void storms(bool kills_server, Seeds seeds) {
     EXPECT_TRUE(eventually([&] { return held_by_others() == ""; })) << held_by_others();
     if (::testing::Test::HasFailure()) break;
   }
-  EXPECT_GT(kills, 0);
+  EXPECT_TRUE(kills > 0 || kAddressSanitizer);
 }
 
 TEST_P(FamilyStormTest, WhoeverLivesSeesOnlyWhatWasThereAndNothingIsLeft) {
-  storms(false, seeds_to_try(2, 100));
+  storms(false, seeds_to_try(kAddressSanitizer ? 1 : 2, 100));
 }
 
 TEST_P(FamilyStormTest, TheForkServerMayDieTooAtAnyTime) { storms(true, seeds_to_try(1, 100)); }
