@@ -2,14 +2,13 @@
 
 #include <linux/futex.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <system_error>
+
+#include "forked_peer.hpp"
 
 namespace bench {
 namespace {
@@ -53,16 +52,9 @@ BareWorkers::BareWorkers(std::uint32_t most, Run run)
   shared_ = ::new (memory) Shared{};
   items_ = reinterpret_cast<std::uint32_t*>(memory + kHugePage);
   results_ = items_ + whole_pages(most * sizeof(std::uint32_t)) / sizeof(std::uint32_t);
-  const pid_t parent = ::getpid();
   for (pid_t& pid : pids_) {
-    pid = ::fork();
-    if (pid < 0) throw std::system_error(errno, std::generic_category(), "fork");
-    if (pid > 0) continue;
-    // It must not outlive the caller, nor hold open what others watch for the caller's end.
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(0);
-    ::close_range(3, ~0u, 0);
-    work(run);
+    pid = fork_peer();
+    if (pid == 0) work(run);
   }
 }
 
@@ -103,11 +95,7 @@ std::vector<std::uint32_t> BareWorkers::map(const std::vector<std::uint32_t>& it
 }
 
 BareWorkers::~BareWorkers() {
-  for (const pid_t pid : pids_) {
-    ::kill(pid, SIGKILL);
-    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-    }
-  }
+  for (const pid_t pid : pids_) end_peer(pid);
   ::munmap(shared_, bytes_);
 }
 

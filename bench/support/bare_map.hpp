@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <brood/platform/prefetch.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -61,17 +62,10 @@ class BareMap : public BareWorkers {
   explicit BareMap(std::uint32_t most) : BareWorkers(most, run) {}
 
  private:
-  static void prefetch_to_write(const void* address) {
-#if defined(__x86_64__)
-    asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
-#else
-    __builtin_prefetch(address, 1);
-#endif
-  }
   static void run(const std::uint32_t* items, std::uint32_t* results, std::uint32_t count) {
     for (std::uint32_t i = 0; i < count; ++i) {
       // What the caller read last time is taken out of its processor's cache early.
-      if (i % 16 == 0) prefetch_to_write(results + i + 256);
+      if (i % 16 == 0) brood::detail::prefetch_to_write(results + i + 256);
       results[i] = Function{}(items[i]);
     }
   }

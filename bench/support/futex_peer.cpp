@@ -2,14 +2,13 @@
 
 #include <linux/futex.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <system_error>
+
+#include "forked_peer.hpp"
 
 namespace bench {
 namespace {
@@ -38,15 +37,8 @@ FutexPeer::FutexPeer() {
       ::mmap(nullptr, sizeof(Word), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
   turn_ = ::new (page) Word(kCaller);
-  const pid_t parent = ::getpid();
-  pid_ = ::fork();
-  if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
-  if (pid_ > 0) return;
-  // It must not outlive the caller, nor hold open what others watch for the caller's end.
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != parent) ::_exit(0);
-  ::close_range(3, ~0u, 0);
-  answer_pings();
+  pid_ = fork_peer();
+  if (pid_ == 0) answer_pings();
 }
 
 void FutexPeer::answer_pings() {
@@ -62,9 +54,7 @@ void FutexPeer::round_trip() {
 }
 
 FutexPeer::~FutexPeer() {
-  ::kill(pid_, SIGKILL);
-  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  end_peer(pid_);
   ::munmap(turn_, sizeof(Word));
 }
 
