@@ -253,7 +253,6 @@ void Watchdog::kill_family() {
     }
     watched_.clear();
     // Those whose starter had no time to tell; they may have started others meanwhile.
-    any = false;
     bool unopened = false;
     registry.for_each([&](Tag tag, const RecordWord& word) {
       if (!is_other(tag) || word.state != RecordState::live || !registry.alive(tag)) return;
