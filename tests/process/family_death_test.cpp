@@ -101,6 +101,24 @@ TEST_P(FamilyDeathTest, TheRootAndTheForkServerMayDieTogether) {
   }
 }
 
+// The guardian had no processor until they were dead.
+TEST_P(FamilyDeathTest, TheRootAndTheForkServerMayDieBeforeTheirGuardianIsUp) {
+  Program::Start start = brood_of_all_kinds();
+  start.arguments.emplace_back("late_guardian");
+  Program program("family_program", start);
+  await_full_house(program);
+  const int server = program.find("brood-server");
+  ASSERT_GT(server, 0) << program.describe();
+  ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
+  const int guardian = program.stopped().at(0);
+  ::kill(program.pid(), SIGKILL);
+  ::kill(server, SIGKILL);
+  EXPECT_EQ(program.wait(), -SIGKILL);
+  ASSERT_TRUE(eventually([&] { return process_ended(server); }));
+  ::kill(guardian, SIGCONT);
+  EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+}
+
 TEST_P(FamilyDeathTest, HoweverTheRootLeavesNobodyStays) {
   for (const char* how : {"exit", "_exit", "abort"}) {
     SCOPED_TRACE(how);

@@ -365,18 +365,36 @@ TEST_P(LogProgram, LinesOnStderrDoNotMix) {
   EXPECT_EQ(found, (std::map<std::string, int>{{"main", 200}, {"a", 200}, {"b", 200}}));
 }
 
+/// What the program wrote in its mode "die".
+void expect_both_once(const testing::Program& program) {
+  const std::string err = program.err();
+  for (const char* text : {": from the child\n", ": from the root\n"}) {
+    const std::size_t found = err.find(text);
+    EXPECT_NE(found, std::string::npos) << program.describe();
+    EXPECT_EQ(err.find(text, found + 1), std::string::npos) << program.describe();
+  }
+}
+
 // A root that is killed, while children and it have written what nobody has passed on: the fork
 // server does it.
 TEST_P(LogProgram, WhatAKilledRootHadNotPassedOnIsWritten) {
   testing::Program program("log_program", {.arguments = {"die", to_string(GetParam())}});
   EXPECT_EQ(program.wait(), -SIGKILL) << program.describe();
   EXPECT_TRUE(program.all_gone()) << program.describe();
-  const std::string err = program.err();
-  for (const char* text : {": from the child\n", ": from the root\n"}) {
-    const std::size_t found = err.find(text);
-    EXPECT_NE(found, std::string::npos) << err;
-    EXPECT_EQ(err.find(text, found + 1), std::string::npos) << err;
-  }
+  expect_both_once(program);
+}
+
+// The fork server had no processor until the root was dead.
+TEST_P(LogProgram, WhatAKilledRootHadNotPassedOnIsWrittenByALateForkServer) {
+  if (GetParam() == StartMethod::forkserver) GTEST_SKIP() << "its child would wait for the server";
+  testing::Program program("log_program",
+                           {.arguments = {"die", to_string(GetParam()), "late_server"}});
+  EXPECT_EQ(program.wait(), -SIGKILL) << program.describe();
+  const std::vector<int> stopped = program.stopped();
+  EXPECT_EQ(stopped.size(), 1u) << program.describe();
+  for (const int pid : stopped) ::kill(pid, SIGCONT);
+  EXPECT_TRUE(program.all_gone()) << program.describe();
+  expect_both_once(program);
 }
 
 // A daemon that is killed by the root's end had its say.

@@ -112,6 +112,15 @@ int Program::find(const std::string& name) const {
   return 0;
 }
 
+std::vector<int> Program::stopped() const {
+  std::vector<int> pids = family();
+  std::erase_if(pids, [](int pid) {
+    const auto status = status_of(pid);
+    return !status || status->state != 'T';
+  });
+  return pids;
+}
+
 bool Program::all_gone(std::chrono::milliseconds patience) const {
   return eventually([&] { return family().empty(); }, patience);
 }

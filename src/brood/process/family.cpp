@@ -146,6 +146,7 @@ void Family::serve(Fd requests, Tag tag) {
     } else if (self() == tag) {
       // It was so late that the root is dead already: nobody else will end the others.
       Watchdog(*this).kill_family();
+      LogOutput::write_what_is_left(*this);
     }
   } catch (const std::exception& e) {
     // NOTE: the family goes on without it; who needs it next starts another and reports errors.

@@ -69,8 +69,12 @@ void watch_family(Family& family, Tag tag, Tag server, int server_pid) {
 void run_guardian(Family& family, Tag tag, Tag server, int server_pid) {
   set_thread_name("brood-guardian");
   try {
-    if (!family.become(tag)) exit_now(0);
-    stand_by(family, server, server_pid);
+    // A root that is dead already, perhaps with the fork server, leaves its family to this process.
+    if (family.become(tag)) {
+      stand_by(family, server, server_pid);
+    } else if (family.self() != tag) {
+      exit_now(0);
+    }
   } catch (const Error& e) {
     static_cast<void>(e);
     if (family.registry().alive(server)) exit_now(1);  // it will make another guardian

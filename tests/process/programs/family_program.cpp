@@ -1,4 +1,5 @@
-// Programs of one line each, that tests start, limit, and kill: family_program MODE METHOD [...].
+// Programs of one line each, that tests start, limit, and kill: family_program MODE METHOD
+// [late_guardian].
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -16,6 +17,8 @@
 #include <vector>
 
 #include <brood/brood.hpp>
+
+#include "support/late_child.hpp"
 
 namespace {
 
@@ -171,6 +174,9 @@ int main(int argc, char** argv) {
     if (::fcntl(stream, F_GETFD) < 0) closed_streams.push_back(stream);
   }
   try {
+    if (argc > 3 && argv[3] == std::string("late_guardian")) {
+      brood::testing::stop_first_child_of("brood-server");
+    }
     brood::Runtime runtime(argc, argv);
     if (argc < 3) return 2;
     brood::set_start_method(brood::start_method_from(argv[2]));

@@ -1,4 +1,4 @@
-// Families that log to stderr, and end in several ways: log_program MODE METHOD.
+// Families that log to stderr, and end in several ways: log_program MODE METHOD [late_server].
 #include <signal.h>
 #include <unistd.h>
 
@@ -10,6 +10,8 @@
 #include <brood/process/log_output.hpp>
 #include <brood/runtime.hpp>
 #include <brood/start_method.hpp>
+
+#include "support/late_child.hpp"
 
 namespace {
 
@@ -31,6 +33,9 @@ void speak_much(brood::Event spoken) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 3 && argv[3] == std::string("late_server")) {
+    brood::testing::stop_first_child_of("brood_log_progr");
+  }
   brood::Runtime runtime(argc, argv);
   if (argc < 3) return 2;
   const std::string mode = argv[1];
