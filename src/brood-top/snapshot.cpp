@@ -70,19 +70,26 @@ std::string printable(const std::string& text) {
 }
 
 /// Nobody notes how a process was started; where it came from tells.
-std::string method_of(const ProcessView& process, int server_pid) {
+std::string method_of(const ProcessView& process, const std::vector<ProcessView>& family) {
   if (process.role == "root" || process.role == "watchdog" || !process.system) return {};
   if (family_variable_of(process.pid).starts_with(fmt::format("child {} ", process.tag.bits()))) {
     return "spawn";
   }
-  return process.system->parent == server_pid ? "forkserver" : "fork";
+  // Whose starter lives is its child, or the child of a fork server, which may be gone.
+  bool of_server = false;
+  for (const ProcessView& other : family) {
+    if (other.state != "live") continue;
+    const bool is_parent = process.system->parent == other.pid;
+    if (other.tag == process.parent) return is_parent ? "fork" : "forkserver";
+    if (other.role == "watchdog" && is_parent) of_server = true;
+  }
+  return of_server ? "forkserver" : "fork";
 }
 
 std::vector<ProcessView> look_at_processes(detail::Segment& family, const Snapshot* before,
                                            double now) {
   Registry& registry = family.registry();
   std::vector<ProcessView> views;
-  int server_pid = 0;
   registry.for_each([&](Tag tag, const RecordWord& word) {
     const detail::Record& record = registry.record(tag);
     ProcessView view{.tag = tag,
@@ -93,9 +100,6 @@ std::vector<ProcessView> look_at_processes(detail::Segment& family, const Snapsh
                      .state = state_of(registry, tag, word.state),
                      .parent = Tag::from_bits(record.parent)};
     if (view.state == "live") view.system = look_at_process(view.pid);
-    if (view.role == "watchdog" && view.name == "forkserver" && view.state == "live") {
-      server_pid = view.pid;
-    }
     const ProcessView* const old = before != nullptr ? before->find(tag) : nullptr;
     if (view.system) {
       const bool again = old != nullptr && old->system && now > before->at;
@@ -106,7 +110,7 @@ std::vector<ProcessView> look_at_processes(detail::Segment& family, const Snapsh
     }
     views.push_back(std::move(view));
   });
-  for (ProcessView& view : views) view.method = method_of(view, server_pid);
+  for (ProcessView& view : views) view.method = method_of(view, views);
   return views;
 }
 

@@ -119,6 +119,28 @@ TEST_P(FamilyDeathTest, TheRootAndTheForkServerMayDieBeforeTheirGuardianIsUp) {
   EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
 }
 
+// A child that the fork server had just forked has the other end of its socket still: what is sent
+// there arrives, and yet there is nobody who watches.
+TEST_P(FamilyDeathTest, AChildWithTheSocketOfTheDeadServerIsNotTakenForAServer) {
+  if (GetParam() == StartMethod::forkserver) GTEST_SKIP() << "the start waits for that child";
+  Program program("family_program",
+                  {.arguments = {"start_when_told", brood::to_string(GetParam()), "late_spare"}});
+  ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
+  const int server = await_watchers(program);
+  const int guardian = program.find("brood-guardian");
+  for (const int pid : {server, guardian}) {
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
+  }
+  for (const int pid : {server, guardian}) ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  for (const int pid : {server, guardian}) {
+    ASSERT_TRUE(eventually([&] { return process_ended(pid); }));
+  }
+  ::kill(program.pid(), SIGUSR1);
+  EXPECT_EQ(program.wait(), 0) << program.describe();
+  EXPECT_NE(program.out().find("watched"), std::string::npos) << program.describe();
+}
+
 TEST_P(FamilyDeathTest, HoweverTheRootLeavesNobodyStays) {
   for (const char* how : {"exit", "_exit", "abort"}) {
     SCOPED_TRACE(how);

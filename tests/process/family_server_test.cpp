@@ -1,6 +1,8 @@
 // The fork server dies or is stopped: the family goes on.
 // Not for ThreadSanitizer: processes.
+#include <linux/sockios.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -21,6 +23,7 @@
 #include <brood/process/family.hpp>
 #include <brood/shared_memory.hpp>
 #include <brood/shared_memory_info.hpp>
+#include <brood/value.hpp>
 
 #include "support/eventually.hpp"
 #include "support/shared_objects.hpp"
@@ -40,6 +43,28 @@ int server_pid() {
   const auto family = brood::detail::Family::require();
   const auto tag = brood::detail::Tag::from_bits(family->segment().header().watchdog.load());
   return family->registry().record(tag).pid.load();
+}
+/// Those that watch and live: it, and its guardian.
+std::vector<int> watcher_pids() {
+  const auto family = brood::detail::Family::require();
+  std::vector<int> pids;
+  family->registry().for_each([&](brood::detail::Tag tag, const auto&) {
+    const auto& record = family->registry().record(tag);
+    if (record.role == static_cast<std::uint32_t>(brood::detail::Role::watchdog) &&
+        family->registry().alive(tag)) {
+      pids.push_back(record.pid.load());
+    }
+  });
+  return pids;
+}
+/// Of the two, when both are there, the one that stands by; 0 if there never are.
+int guardian_pid() {
+  std::vector<int> pids;
+  const auto both = [&] {
+    pids = watcher_pids();
+    return pids.size() == 2 && std::erase(pids, server_pid()) == 1;
+  };
+  return eventually(both) ? pids.at(0) : 0;
 }
 bool server_lives() { return brood::detail::Family::require()->watched(); }
 
@@ -114,15 +139,110 @@ TEST_P(FamilyServerTest, RunningChildrenGoOnAndTheirExitCodesAreRight) {
   }
 }
 
-TEST_P(FamilyServerTest, TheNextStartMakesANewOne) {
-  const int first = server_pid();
-  for (int round = 0; round < 3; ++round) {
+/// Who started a child by forkserver just now.
+int starter_pid() {
+  brood::Value<int> parent(0);
+  Process child(
+      {.start_method = StartMethod::forkserver},
+      [](brood::Value<int> result) { result.set(::getppid()); }, parent);
+  child.start().join();
+  EXPECT_EQ(child.exitcode(), 0);
+  return parent.get();
+}
+
+TEST_P(FamilyServerTest, ItsGuardianTakesItsPlace) {
+  for (int round = 0; round < 5; ++round) {
+    const int guardian = guardian_pid();
+    ASSERT_GT(guardian, 0);
     kill_server();
-    Process child({.start_method = StartMethod::forkserver}, [] { std::exit(7); });
-    child.start().join();
-    EXPECT_EQ(child.exitcode(), 7);
+    EXPECT_EQ(starter_pid(), guardian);
+    EXPECT_EQ(server_pid(), guardian);
+  }
+}
+
+TEST_P(FamilyServerTest, ItsPlaceIsTakenForAllThatHadTheOldOne) {
+  brood::Value<int> turns(0);
+  brood::Value<int> others(0);
+  const int guardian = guardian_pid();
+  ASSERT_GT(guardian, 0);
+  Process other(
+      [](brood::Value<int> turn, brood::Value<int> mine) {
+        for (int i = 1; i != 6; ++i) {
+          if (!eventually([&] { return turn.get() >= i; })) std::exit(1);
+          mine.set(starter_pid());
+          turn.set(-i);
+        }
+      },
+      turns, others);
+  other.start();
+  kill_server();
+  for (int i = 1; i != 6; ++i) {
+    EXPECT_EQ(starter_pid(), guardian);
+    turns.set(i);
+    ASSERT_TRUE(eventually([&] { return turns.get() == -i; }));
+    EXPECT_EQ(others.get(), guardian);
+  }
+  other.join();
+  EXPECT_EQ(other.exitcode(), 0);
+  EXPECT_EQ(server_pid(), guardian) << "nobody has needed another";
+}
+
+TEST_P(FamilyServerTest, WhatTheDeadWasAskedItsGuardianAnswers) {
+  const int guardian = guardian_pid();
+  const int server = server_pid();
+  ASSERT_GT(guardian, 0);
+  for (const int pid : {guardian, server}) {
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
+  }
+  Process child({.start_method = StartMethod::forkserver}, [] { std::exit(7); });
+  {
+    const std::jthread starter([&] { child.start(); });
+    const auto socket = brood::detail::Family::require()->server_socket();
+    int unread = 0;
+    EXPECT_TRUE(
+        eventually([&] { return ::ioctl(socket->get(), SIOCOUTQ, &unread) == 0 && unread > 0; }));
+    EXPECT_EQ(::kill(server, SIGKILL), 0);
+    EXPECT_TRUE(eventually([&] { return process_ended(server); }));
+    EXPECT_EQ(::kill(guardian, SIGCONT), 0);
+  }
+  child.join();
+  EXPECT_EQ(child.exitcode(), 7);
+  EXPECT_EQ(server_pid(), guardian);
+}
+
+/// It and its guardian, stopped first, so that neither sees the other one end.
+void kill_all_watchers() {
+  ASSERT_TRUE(eventually([] { return watcher_pids().size() == 2; }));
+  const std::vector<int> pids = watcher_pids();
+  for (const int pid : pids) ::kill(pid, SIGSTOP);
+  for (const int pid : pids) {
+    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
+  }
+  for (const int pid : pids) ::kill(pid, SIGKILL);
+  for (const int pid : pids) {
+    ASSERT_TRUE(eventually([&] { return process_ended(pid); }));
+  }
+}
+
+TEST_P(FamilyServerTest, WhenItsGuardianDiedTooTheNextStartMakesANewOne) {
+  for (int round = 0; round < 3; ++round) {
+    const std::vector<int> before = watcher_pids();
+    ASSERT_NO_FATAL_FAILURE(kill_all_watchers());
+    EXPECT_FALSE(server_lives());
+    const int starter = starter_pid();
+    EXPECT_EQ(std::ranges::count(before, starter), 0);
+    EXPECT_EQ(server_pid(), starter);
+  }
+}
+
+TEST_P(FamilyServerTest, WhoMakesANameWhenNobodyWatchesIsWatchedAgain) {
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_NO_FATAL_FAILURE(kill_all_watchers());
+    const auto named =
+        brood::SharedMemory::create(10, {.name = "brood_test_watched_" + std::to_string(::getpid()),
+                                         .lifetime = brood::Lifetime::object});
     EXPECT_TRUE(eventually(server_lives));
-    EXPECT_NE(server_pid(), first);
   }
 }
 
@@ -134,31 +254,6 @@ std::size_t bytes_of(brood::detail::Tag tag) {
     if (holder == tag) bytes += held;
   }
   return bytes;
-}
-
-/// The fork server and its guardian, stopped first, so that neither sees the other one end.
-void kill_all_watchers() {
-  const auto family = brood::detail::Family::require();
-  std::vector<int> pids;
-  ASSERT_TRUE(eventually([&] {
-    pids.clear();
-    family->registry().for_each([&](brood::detail::Tag tag, const auto&) {
-      const auto& record = family->registry().record(tag);
-      if (record.role == static_cast<std::uint32_t>(brood::detail::Role::watchdog) &&
-          family->registry().alive(tag)) {
-        pids.push_back(record.pid.load());
-      }
-    });
-    return pids.size() == 2;
-  }));
-  for (const int pid : pids) ::kill(pid, SIGSTOP);
-  for (const int pid : pids) {
-    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
-  }
-  for (const int pid : pids) ::kill(pid, SIGKILL);
-  for (const int pid : pids) {
-    ASSERT_TRUE(eventually([&] { return process_ended(pid); }));
-  }
 }
 
 // Nobody watches when it dies, and its parent forgets it before somebody does: what it held is
@@ -247,6 +342,19 @@ TEST_P(FamilyServerTest, WhatItFreesForTheDeadIsFreeForAll) {
   }
   EXPECT_TRUE(eventually([&] { return brood::testing::shared_objects() == before; }));
   EXPECT_TRUE(eventually([&] { return held() == 0; })) << held() << " bytes";
+}
+
+TEST_P(FamilyServerTest, WhatItHeldItselfIsFreeWhenItDied) {
+  auto& segment = brood::detail::Family::require()->segment();
+  for (int round = 0; round < 3; ++round) {
+    const auto server = brood::detail::Tag::from_bits(segment.header().watchdog.load());
+    // As if it were killed between taking what a dead process held and making it free for all.
+    segment.extents().allocate(1, server, 3);
+    ASSERT_GT(bytes_of(server), 0u);
+    kill_server();
+    EXPECT_TRUE(eventually([&] { return bytes_of(server) == 0; }));
+    EXPECT_GT(starter_pid(), 0);
+  }
 }
 
 TEST_P(FamilyServerTest, APoolLosesNothing) {

@@ -390,9 +390,9 @@ TEST_P(LogProgram, WhatAKilledRootHadNotPassedOnIsWrittenByALateForkServer) {
   testing::Program program("log_program",
                            {.arguments = {"die", to_string(GetParam()), "late_server"}});
   EXPECT_EQ(program.wait(), -SIGKILL) << program.describe();
-  const std::vector<int> stopped = program.stopped();
-  EXPECT_EQ(stopped.size(), 1u) << program.describe();
-  for (const int pid : stopped) ::kill(pid, SIGCONT);
+  ASSERT_TRUE(testing::eventually([&] { return program.stopped().size() == 1; }))
+      << program.describe();
+  ::kill(program.stopped().at(0), SIGCONT);
   EXPECT_TRUE(program.all_gone()) << program.describe();
   expect_both_once(program);
 }

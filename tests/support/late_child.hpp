@@ -12,7 +12,7 @@ namespace brood::testing {
 
 namespace late_child {
 inline constinit std::string_view parent;
-inline constinit bool forked = false;
+inline constinit int forks_to_go = 0;
 
 inline bool is_parent() {
   std::array<char, 16> name{};
@@ -20,18 +20,19 @@ inline bool is_parent() {
 }
 }  // namespace late_child
 
-/// From here on, the first child that the process `parent` forks, by the name that ps shows, stops
-/// before it does anything else: as one that gets no processor, until SIGCONT. In this program and
-/// in what it forks.
-inline void stop_first_child_of(std::string_view parent) {
+/// From here on, of the children that the process `parent` forks, by the name that ps shows, the
+/// first (or the second...) stops before it does anything else: as one that gets no processor,
+/// until SIGCONT. In this program and in what it forks.
+inline void stop_child_of(std::string_view parent, int which) {
   late_child::parent = parent;
-  const auto in_parent = [] { late_child::forked = late_child::forked || late_child::is_parent(); };
-  const auto in_child = [] {
-    if (!late_child::forked && late_child::is_parent()) ::raise(SIGSTOP);
+  late_child::forks_to_go = which;
+  const auto before = [] {
+    if (late_child::is_parent()) --late_child::forks_to_go;
   };
-  if (::pthread_atfork(nullptr, in_parent, in_child) != 0) {
-    throw std::runtime_error("pthread_atfork");
-  }
+  const auto in_child = [] {
+    if (late_child::forks_to_go == 0 && late_child::is_parent()) ::raise(SIGSTOP);
+  };
+  if (::pthread_atfork(before, nullptr, in_child) != 0) throw std::runtime_error("pthread_atfork");
 }
 
 }  // namespace brood::testing

@@ -1,5 +1,6 @@
 #include <brood/platform/socket.hpp>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -53,6 +54,14 @@ bool send_message(const Fd& socket, std::span<const std::byte> bytes,
     throw SystemError("sendmsg", "to the fork server", errno);
   }
   return true;
+}
+
+bool is_connected(const Fd& socket) {
+  pollfd poll{.fd = socket.get(), .events = 0, .revents = 0};  // POLLHUP comes unasked
+  while (::poll(&poll, 1, 0) < 0) {
+    if (errno != EINTR) throw SystemError("poll", "the fork server's socket", errno);
+  }
+  return (poll.revents & (POLLHUP | POLLERR)) == 0;
 }
 
 Message receive_message(const Fd& socket, std::span<std::byte> buffer) {

@@ -20,6 +20,8 @@ std::pair<Fd, Fd> socket_pair();
 inline constexpr std::size_t kMaxMessageFds = 253;  // the kernel's
 bool send_message(const Fd& socket, std::span<const std::byte> bytes,
                   std::span<const int> descriptors);
+/// Whether somebody has the other end open, who may receive what is sent.
+bool is_connected(const Fd& socket);
 
 /// A message as it came, with its descriptors (close-on-exec).
 struct Message {

@@ -11,6 +11,7 @@
 #include <brood/channel/descriptor_box.hpp>
 #include <brood/errors.hpp>
 #include <brood/platform/fork_local_fd.hpp>
+#include <brood/platform/packet_socket.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/platform/socket.hpp>
 #include <brood/platform/write_text.hpp>
@@ -129,6 +130,7 @@ void Family::fork_server() {
     server_ = std::make_shared<const Fd>(std::move(client));
     serve(std::move(server), tag);
   }
+  registry().record(tag).pid.store(pid);  // for will_be_watched()
   server_process_ = ProcessHandle::open_child(pid);
   server_ = std::make_shared<const Fd>(std::move(client));
   segment().header().watchdog.store(tag.bits());
@@ -171,7 +173,10 @@ void Family::enter_if_executed(std::vector<std::string> arguments) {
   Fd client = move_high(take_passed_descriptor(kClientFd));
   std::shared_ptr<Family> family(
       new Family(Segment::attach(std::move(memory)), true, std::move(arguments)));
-  family->server_ = std::make_shared<const Fd>(std::move(client));
+  // A family without a fork server has passed its memory in its place.
+  if (is_packet_socket(client.get())) {
+    family->server_ = std::make_shared<const Fd>(std::move(client));
+  }
   the_member() = family;
   std::vector<Fd> own;
   for (std::size_t i = 0; i < count; ++i) {
@@ -222,29 +227,48 @@ void Family::restart_server(const std::shared_ptr<const Fd>& failed) {
     registry().free(tag);
     throw StartError(fmt::format("the fork server could not be started: {}", e.what()));
   }
+  registry().record(tag).pid.store(pid);
   ExitCode code = 0;
   if (server_process_.valid()) server_process_.reap(code);
   server_process_ = ProcessHandle::open_child(pid);
   server_ = std::move(fresh);
 }
 
+// SUBTLE: that the socket is connected would not tell: a child that the server forked just before
+// it died has the other end, until it has closed it.
+bool Family::will_be_watched() {
+  Registry& all = registry();
+  if (all.alive(Tag::from_bits(segment().header().watchdog.load()))) return true;
+  bool any = false;
+  all.for_each([&](Tag tag, const RecordWord& word) {
+    const Record& record = all.record(tag);
+    if (record.role != static_cast<std::uint32_t>(Role::watchdog)) return;
+    if (word.state != RecordState::reserved) {
+      any = any || all.alive(tag);  // the guardian, which is about to take the place of the dead
+      return;
+    }
+    // On its way, unless it has ended there.
+    const int pid = record.pid.load();
+    const ProcessHandle process = pid != 0 ? ProcessHandle::try_open(pid) : ProcessHandle();
+    if (pid != 0 && (!process.valid() || process.wait_ended(Deadline::now()))) {
+      all.withdraw(tag);
+    } else {
+      any = any || all.alive(word.holder);
+    }
+  });
+  return any;
+}
+
 void Family::ensure_watched() noexcept {
-  if (watched()) return;
-  std::shared_ptr<const Fd> server;
-  {
-    // Once: what was started is on its way, and looks for a root that is gone when it arrives.
-    const std::scoped_lock guard(mutex_);
-    if (std::exchange(watch_asked_for_, true)) return;
-    server = server_;
-  }
   try {
-    restart_server(server);
+    if (!will_be_watched()) restart_server(server_socket());
   } catch (const Error& e) {
     static_cast<void>(e);  // no Runtime, or no room for a process: as without a fork server
   }
 }
 
-int Family::execute_member(const char* role, Tag tag, const Fd* server, std::span<const int> more) {
+int Family::execute_member(const char* role, Tag tag, const Fd* server,
+                           std::span<const int> more) {
   const std::array<std::string, 1> extra{
       fmt::format("{}={} {} {}", kEnvironmentName, role, tag.bits(), more.size())};
   std::vector<int> descriptors{segment().file().get()};
@@ -259,17 +283,13 @@ void Family::ask_to_watch(Tag tag, const ProcessHandle& process) {
       .kind = ServerRequest::Kind::watch, .tag = tag.bits(), .streams = 0, .descriptors = 0};
   const std::array<int, 1> descriptors{process.descriptor()};
   const auto tell = [&](const std::shared_ptr<const Fd>& server) {
-    return server && send_message(*server, std::as_bytes(std::span(&request, 1)), descriptors);
+    if (server) send_message(*server, std::as_bytes(std::span(&request, 1)), descriptors);
   };
   const std::shared_ptr<const Fd> server = server_socket();
-  // A watchdog that follows this one finds the process without being told.
-  if (tell(server) || watched()) return;
-  try {
-    restart_server(server);
-    tell(server_socket());
-  } catch (const Error& e) {
-    static_cast<void>(e);  // no Runtime, or no room for a process: as without a watchdog
-  }
+  tell(server);
+  // Whoever follows the one that was told looks for who is there.
+  ensure_watched();
+  if (server_socket() != server) tell(server_socket());
 }
 
 void Family::remember_child(Tag tag) {

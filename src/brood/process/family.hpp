@@ -49,10 +49,11 @@ class Family final : public Member {
 
   /// The fork server's socket; what is sent there when it is gone returns false.
   [[nodiscard]] std::shared_ptr<const Fd> server_socket() const;
-  /// Executes the program again to have a new fork server, when the last one is gone. Throws
-  /// StartError.
+  /// Executes the program again to have a new fork server, when the last one and its guardian are
+  /// gone. Throws StartError.
   void restart_server(const std::shared_ptr<const Fd>& failed);
-  /// Where threads ran before the Runtime there is no fork server until the first start.
+  /// Where threads ran before the Runtime there is no fork server until the first start; nor where
+  /// it and its guardian died.
   void ensure_watched() noexcept override;
   /// Executes the program again as the member `tag` in the given role ("child", "server"), with the
   /// family's descriptors and `more`. Returns the process id. Throws SystemError.
@@ -62,8 +63,8 @@ class Family final : public Member {
   [[nodiscard]] const std::optional<std::vector<std::string>>& server_environment() const {
     return server_environment_;
   }
-  /// Asks the watchdog to watch a process that it did not start; another one if there is none any
-  /// more. Does nothing where there cannot be one.
+  /// Asks the watchdog to watch a process that it did not start; a new one if there is none any
+  /// more. Where there cannot be one, nothing happens. Throws SystemError.
   void ask_to_watch(Tag tag, const ProcessHandle& process);
 
   /// Children that this process started, and how many it ever did (for their names).
@@ -81,6 +82,8 @@ class Family final : public Member {
   void fork_server();
   [[noreturn]] void serve(Fd requests, Tag tag);
   void join_children();
+  /// A process watches, or is about to.
+  bool will_be_watched();
   void end_watchdogs();
 
   bool has_runtime_;
@@ -89,9 +92,8 @@ class Family final : public Member {
   ProcessHandle server_process_;      // if it is a child of this process
   std::optional<std::vector<std::string>> server_environment_;
   mutable std::mutex mutex_;
-  std::vector<Tag> children_;     // guarded by mutex_
-  bool watch_asked_for_ = false;  // guarded by mutex_
-  unsigned started_ = 0;          // guarded by mutex_
+  std::vector<Tag> children_;  // guarded by mutex_
+  unsigned started_ = 0;       // guarded by mutex_
 };
 
 /// The sentence for a program that lacks a Runtime.

@@ -36,10 +36,9 @@ void ForkServer::start_guardian() {
   try {
     const int pid = fork_process();
     if (pid == 0) {
-      requests_.reset();
       spare_ = Spare();
       watchdog_.abandon();
-      run_guardian(family_, tag, server, server_pid);
+      run_guardian(family_, tag, server, server_pid, std::move(requests_));
     }
     watchdog_.watch_child(tag, ProcessHandle::open_child(pid), pid);
     guardian_ = tag;

@@ -40,8 +40,9 @@ struct ServerReply {
 /// Forked from the root before there are threads, heaps and descriptors to inherit, so its children
 /// begin clean and cheaply. One child is always forked in advance and waits to be told what it is,
 /// so that a start does not wait for fork. It reaps them, notes how they ended, announces every
-/// death, and kills the family when the root dies. If it dies itself, the family goes on: see
-/// Family::sleep and Family::restart_server.
+/// death, and kills the family when the root dies. If it dies itself, its guardian takes its place,
+/// and the socket that all members send their requests to stays what it is. If both die, the family
+/// goes on: see Family::restart_server.
 class ForkServer {
  public:
   /// `follows`: see Watchdog.

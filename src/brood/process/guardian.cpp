@@ -1,11 +1,14 @@
 #include <brood/process/guardian.hpp>
 
 #include <chrono>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include <brood/errors.hpp>
 #include <brood/platform/process_handle.hpp>
 #include <brood/process/family.hpp>
+#include <brood/process/fork_server.hpp>
 #include <brood/process/log_output.hpp>
 #include <brood/process/watchdog.hpp>
 
@@ -44,17 +47,43 @@ void await_end_of(Family& family, Tag server, int server_pid) {
   }
 }
 
-/// Takes the fork server's place until the family has ended.
-void watch_family(Family& family, Tag tag, Tag server, int server_pid) {
-  Watchdog watchdog(family, true);
+/// Marks this process as the one that watches, if that was the fork server. False when another fork
+/// server has come meanwhile, executed by a member: it has, or will have, a guardian of its own.
+bool follow(Family& family, Tag tag, Tag server) {
   SegmentHeader& header = family.segment().header();
-  // Unless another fork server has come meanwhile: it has, or will have, a guardian of its own.
   std::uint32_t expected = server.bits();
   if (header.watchdog.compare_exchange_strong(expected, tag.bits())) {
     announce(header);
-  } else if (expected != tag.bits() && !watchdog.root_is_gone()) {
+    return true;
+  }
+  return expected == tag.bits();
+}
+
+/// Takes the dead fork server's place. Returns when it cannot; then `requests` is closed, so that
+/// members do not wait for who does not serve them.
+void become_server(Family& family, Tag tag, Tag server, Fd requests) {
+  std::optional<ForkServer> next;
+  try {
+    next.emplace(family, std::move(requests), true);
+  } catch (const Error& e) {
+    static_cast<void>(e);  // descriptors or memory are short; it can watch, perhaps
     return;
   }
+  if (!follow(family, tag, server)) return;
+  set_thread_name("brood-server");
+  try {
+    next->run();
+  } catch (const Error& e) {
+    static_cast<void>(e);
+    exit_now(1);  // as a fork server does: the next guardian goes on
+  }
+  exit_now(0);
+}
+
+/// Watches until the family has ended.
+void watch_family(Family& family, Tag tag, Tag server, int server_pid) {
+  Watchdog watchdog(family, true);
+  if (!follow(family, tag, server) && !watchdog.root_is_gone()) return;
   while (!watchdog.root_is_gone()) {
     for (const std::uint64_t key : watchdog.wait()) watchdog.handle(key);
   }
@@ -66,7 +95,7 @@ void watch_family(Family& family, Tag tag, Tag server, int server_pid) {
 
 }  // namespace
 
-void run_guardian(Family& family, Tag tag, Tag server, int server_pid) {
+void run_guardian(Family& family, Tag tag, Tag server, int server_pid, Fd requests) {
   set_thread_name("brood-guardian");
   try {
     // A root that is dead already, perhaps with the fork server, leaves its family to this process.
@@ -79,6 +108,10 @@ void run_guardian(Family& family, Tag tag, Tag server, int server_pid) {
     static_cast<void>(e);
     if (family.registry().alive(server)) exit_now(1);  // it will make another guardian
   }
+  if (family.registry().alive(family.root())) {
+    become_server(family, tag, server, std::move(requests));
+  }
+  requests.reset();
   for (int tries = 0; tries != kTries; ++tries) {
     try {
       watch_family(family, tag, server, server_pid);

@@ -48,6 +48,7 @@ Launched launch_by_fork(Family& family, Tag tag, std::span<const int> descriptor
         "of the others locked for ever; use StartMethod::forkserver or StartMethod::spawn",
         threads));
   }
+  family.ensure_watched();   // first, so that the child has the way to the same fork server
   flush_standard_streams();  // or parent and child would both write what is buffered
   // The number for the child's descriptor, or the child would run before its lack is known.
   Fd place = duplicate(family.segment().file().get());

@@ -79,8 +79,9 @@ Launched launch_by_forkserver(Family& family, Tag tag, std::span<const int> desc
         "forkserver starts copies of the program as it was at its beginning, and only a Runtime is "
         "there that early"));
   }
-  // A server that died is followed by another; one that dies again and again has a reason.
-  constexpr int kAttempts = 3;
+  // A server that died is followed by its guardian, and when both did, by one that is executed; one
+  // that dies again and again has a reason.
+  constexpr int kAttempts = 4;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const std::shared_ptr<const Fd> server = family.server_socket();
     auto [mine, theirs] = socket_pair();
@@ -94,7 +95,9 @@ Launched launch_by_forkserver(Family& family, Tag tag, std::span<const int> desc
     if (!await_reply(mine, reply, process)) {
       // SUBTLE: it may have forked the child before it died. Then that child and the one of the
       // next attempt both try to join as `tag`, and one of them wins; the other exits unseen.
-      family.restart_server(server);
+      // While its guardian follows, or a child that it had just forked has the other end, too, the
+      // next request goes the same way.
+      if (!is_connected(*server)) family.restart_server(server);
       continue;
     }
     if (reply.pid == 0) {

@@ -14,6 +14,7 @@ Launched launch_by_spawn(Family& family, Tag tag, std::span<const int> descripto
     throw StartError(add_runtime_hint(
         "spawn executes the program again, and without a Runtime the child would not know itself"));
   }
+  family.ensure_watched();  // first, so that the child has the way to the same fork server
   const std::shared_ptr<const Fd> server = family.server_socket();
   const int pid = family.execute_member("child", tag, server.get(), descriptors);
   Launched launched{.process = ProcessHandle::open_child(pid), .pid = pid, .own_child = true};

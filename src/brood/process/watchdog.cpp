@@ -84,9 +84,12 @@ void Watchdog::look_around() {
     if (!registry.expected(tag)) add_pending(tag);
   });
   find_forgotten();
+  clean_up_pending();
 }
 
 void Watchdog::add_pending(Tag dead) {
+  // With the root all ends, and what it held is looked at once more: see write_what_is_left().
+  if (dead == family_.root()) return;
   if (std::ranges::find(pending_, dead) == pending_.end()) pending_.push_back(dead);
 }
 
@@ -179,6 +182,8 @@ bool Watchdog::clean_up_after(Tag dead) {
   registry.for_each([&](Tag tag, const RecordWord& word) {
     if (Tag::from_bits(registry.record(tag).parent) != dead && word.holder != dead) return;
     const Record& record = registry.record(tag);
+    // The guardian of a fork server that died, this process perhaps, uses nothing that it held.
+    if (record.role == static_cast<std::uint32_t>(Role::watchdog) && registry.alive(tag)) return;
     const bool watched = watched_.contains(tag.bits());
     if (word.state == RecordState::ended) {
       registry.free(tag);

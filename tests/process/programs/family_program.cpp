@@ -1,5 +1,5 @@
 // Programs of one line each, that tests start, limit, and kill: family_program MODE METHOD
-// [late_guardian].
+// [late_guardian | late_spare].
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include <brood/brood.hpp>
+#include <brood/process/family.hpp>
 
 #include "support/late_child.hpp"
 
@@ -55,6 +56,25 @@ int brood_of_all_kinds() {
   nested.start();
   say("ready");
   for (;;) ::pause();
+}
+
+/// Starts a process after SIGUSR1, and says whether anybody watches the family then.
+int start_when_told() {
+  sigset_t told;
+  ::sigemptyset(&told);
+  ::sigaddset(&told, SIGUSR1);
+  ::pthread_sigmask(SIG_BLOCK, &told, nullptr);
+  brood::Process({.start_method = brood::StartMethod::forkserver}, [] {}).start().join();
+  say("ready");
+  int signal = 0;
+  ::sigwait(&told, &signal);
+  brood::Process([] {}).start().join();
+  const auto family = brood::detail::Family::require();
+  for (int i = 0; i != 10'000 && !family->watched(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  if (family->watched()) say("watched");
+  return 0;
 }
 
 int twice(int n) { return 2 * n; }
@@ -146,6 +166,7 @@ const std::map<std::string, std::function<int()>> kModes{
     {"heavy_work", heavy_work},
     {"leave", leave},
     {"arguments", compare_arguments},
+    {"start_when_told", start_when_told},
     {"exit",
      []() -> int {
        auto* pool = new brood::Pool({.workers = 2});
@@ -174,9 +195,10 @@ int main(int argc, char** argv) {
     if (::fcntl(stream, F_GETFD) < 0) closed_streams.push_back(stream);
   }
   try {
-    if (argc > 3 && argv[3] == std::string("late_guardian")) {
-      brood::testing::stop_first_child_of("brood-server");
-    }
+    // The fork server's children are its guardian, what is started first, and a spare.
+    const std::string late = argc > 3 ? argv[3] : "";
+    if (late == "late_guardian") brood::testing::stop_child_of("brood-server", 1);
+    if (late == "late_spare") brood::testing::stop_child_of("brood-server", 3);
     brood::Runtime runtime(argc, argv);
     if (argc < 3) return 2;
     brood::set_start_method(brood::start_method_from(argv[2]));

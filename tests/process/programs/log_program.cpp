@@ -34,7 +34,7 @@ void speak_much(brood::Event spoken) {
 
 int main(int argc, char** argv) {
   if (argc > 3 && argv[3] == std::string("late_server")) {
-    brood::testing::stop_first_child_of("brood_log_progr");
+    brood::testing::stop_child_of("brood_log_progr", 1);
   }
   brood::Runtime runtime(argc, argv);
   if (argc < 3) return 2;
