@@ -268,33 +268,5 @@ TEST(ProcessHandleTest, NamesThreads) {
   });
 }
 
-TEST(TerminalSignals, AreIgnoredUntilRestored) {
-  in_child([] {
-    static volatile std::sig_atomic_t interrupted = 0;
-    ::signal(SIGINT, [](int) { interrupted = interrupted + 1; });
-    ignore_terminal_signals();
-    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::raise(number);
-    EXPECT_EQ(interrupted, 0);
-    restore_terminal_signals();
-    ::raise(SIGINT);
-    EXPECT_EQ(interrupted, 1) << "the handler that was there before";
-  });
-  EXPECT_EQ(exit_code_of([] {
-              ignore_terminal_signals();
-              restore_terminal_signals();
-              ::raise(SIGHUP);
-            }),
-            -SIGHUP);
-}
-
-TEST(TerminalSignals, InterruptAloneCanBeIgnored) {
-  EXPECT_EQ(exit_code_of([] {
-              ignore_interrupt();
-              ::raise(SIGINT);
-              ::raise(SIGTERM);
-            }),
-            -SIGTERM);
-}
-
 }  // namespace
 }  // namespace brood::detail::process_handle_test

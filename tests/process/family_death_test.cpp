@@ -76,6 +76,22 @@ TEST_P(FamilyDeathTest, CtrlCEndsEverybodyWithinASecondAndNobodyComplains) {
   }
 }
 
+// The fork server had no processor until it was pressed.
+TEST_P(FamilyDeathTest, CtrlCBeforeTheForkServerIsUpEndsEverybodyToo) {
+  if (GetParam() == StartMethod::forkserver) GTEST_SKIP() << "starts wait for the server";
+  Program::Start start = brood_of_all_kinds();
+  start.arguments.emplace_back("late_server");
+  start.prepare = [] { return ::signal(SIGINT, SIG_DFL) != SIG_ERR; };
+  Program program("family_program", start);
+  await_full_house(program);
+  ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
+  const int server = program.stopped().at(0);
+  ::kill(-program.pid(), SIGINT);
+  EXPECT_EQ(program.wait(), -SIGINT) << program.describe();
+  ::kill(server, SIGCONT);
+  EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
+}
+
 TEST_P(FamilyDeathTest, TheRootsEndIsEverybodysEvenWithoutTheForkServer) {
   Program program("family_program", brood_of_all_kinds());
   await_full_house(program);

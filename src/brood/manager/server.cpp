@@ -16,6 +16,7 @@
 #include <brood/manager/remote_server.hpp>
 #include <brood/manager/slot_sink.hpp>
 #include <brood/platform/process_handle.hpp>
+#include <brood/platform/terminal_signals.hpp>
 #include <brood/process/child.hpp>
 
 namespace brood::detail {

@@ -45,9 +45,6 @@ struct PidfdInfo {
 static_assert(sizeof(PidfdInfo) == 64);
 constexpr std::uint64_t kPidfdInfoExit = 1U << 3U;
 
-constexpr std::array kTerminalSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-std::array<struct sigaction, kTerminalSignals.size()> manners_before{};
-
 ExitCode from_status(int status) {
   return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
@@ -244,21 +241,5 @@ int thread_count() noexcept {
 }
 
 void set_thread_name(const char* name) noexcept { ::prctl(PR_SET_NAME, name); }
-
-void ignore_terminal_signals() noexcept {
-  for (std::size_t i = 0; i < kTerminalSignals.size(); ++i) {
-    struct sigaction ignore {};
-    ignore.sa_handler = SIG_IGN;
-    ::sigaction(kTerminalSignals[i], &ignore, &manners_before[i]);
-  }
-}
-
-void restore_terminal_signals() noexcept {
-  for (std::size_t i = 0; i < kTerminalSignals.size(); ++i) {
-    ::sigaction(kTerminalSignals[i], &manners_before[i], nullptr);
-  }
-}
-
-void ignore_interrupt() noexcept { ::signal(SIGINT, SIG_IGN); }
 
 }  // namespace brood::detail

@@ -82,11 +82,4 @@ int thread_count() noexcept;
 /// A name for `ps -L` and debuggers; cut after 15 bytes.
 void set_thread_name(const char* name) noexcept;
 
-/// This process ignores what a terminal sends to everybody (SIGINT, SIGQUIT, SIGHUP, and SIGTERM)
-/// until a child asks for the manners that were there before.
-void ignore_terminal_signals() noexcept;
-void restore_terminal_signals() noexcept;
-/// Ctrl-C does not reach this process: its parent decides.
-void ignore_interrupt() noexcept;
-
 }  // namespace brood::detail

@@ -140,7 +140,7 @@ void change_directory(const Fd& directory) {
 }
 
 int execute_again(std::span<const std::string> arguments, std::span<const std::string> extra,
-                  std::span<const int> descriptors) {
+                  std::span<const int> descriptors, TerminalSignals signals) {
   std::vector<std::string> args(arguments.begin(), arguments.end());
   std::vector<std::string> variables = environment();
   variables.insert(variables.end(), extra.begin(), extra.end());
@@ -148,6 +148,10 @@ int execute_again(std::span<const std::string> arguments, std::span<const std::s
   const std::vector<char*> envp = pointers_to(variables);
 
   SpawnActions actions;
+  if (signals == TerminalSignals::wait) {
+    const sigset_t set = terminal_signals();
+    ::posix_spawnattr_setsigmask(&actions.attributes, &set);
+  }
   std::vector<Fd> copies;  // above every target number, so that no dup2 overwrites a source
   const int first_above = kFirstPassedFd + static_cast<int>(descriptors.size());
   for (std::size_t i = 0; i < descriptors.size(); ++i) {

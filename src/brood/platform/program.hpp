@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <brood/platform/fd.hpp>
+#include <brood/platform/terminal_signals.hpp>
 
 namespace brood::detail {
 
@@ -24,10 +25,11 @@ void change_directory(const Fd& directory);
 
 /// Executes this program again in a new process: same arguments, this environment with `extra`
 /// added, same standard streams and working directory, `descriptors` as numbers 3, 4 ... and no
-/// other. Signals are as in a fresh process. Returns the process id. Safe while other threads run.
-/// Throws SystemError, also when exec itself fails.
+/// other. Signals are as in a fresh process, but for those of a terminal. Returns the process id.
+/// Safe while other threads run. Throws SystemError, also when exec itself fails.
 int execute_again(std::span<const std::string> arguments, std::span<const std::string> extra,
-                  std::span<const int> descriptors);
+                  std::span<const int> descriptors,
+                  TerminalSignals signals = TerminalSignals::come);
 inline constexpr int kFirstPassedFd = 3;
 
 /// The value of an environment variable, if it is set.

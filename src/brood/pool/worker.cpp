@@ -24,6 +24,7 @@
 #include <brood/platform/memory_use.hpp>
 #include <brood/platform/process_tree.hpp>
 #include <brood/platform/program.hpp>
+#include <brood/platform/terminal_signals.hpp>
 #include <brood/pool/crash_board.hpp>
 #include <brood/pool/item_context.hpp>
 #include <brood/process/child.hpp>

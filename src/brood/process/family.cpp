@@ -14,6 +14,7 @@
 #include <brood/platform/packet_socket.hpp>
 #include <brood/platform/program.hpp>
 #include <brood/platform/socket.hpp>
+#include <brood/platform/terminal_signals.hpp>
 #include <brood/platform/write_text.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/fork_server.hpp>
@@ -32,6 +33,7 @@ constexpr const char* kEnvironmentName = "BROOD_FAMILY";
 constexpr int kMemoryFd = kFirstPassedFd;
 constexpr int kClientFd = kFirstPassedFd + 1;
 constexpr int kFirstOwnFd = kFirstPassedFd + 2;
+constexpr std::string_view kServerRole = "server";
 
 /// This process was executed to be a member, and no Runtime has taken over yet.
 bool& expects_runtime() {
@@ -124,8 +126,11 @@ void Family::fork_server() {
   const Tag tag = registry().reserve(self(), Role::watchdog, "forkserver");
   flush_standard_streams();  // or the children would write what is buffered once more
   server_environment_ = environment();
+  std::optional<TerminalSignalsWait> until_ignored(std::in_place);
   const int pid = fork_process();
   if (pid == 0) {
+    ignore_terminal_signals();
+    until_ignored.reset();
     abandon_fork_local_fds({});
     server_ = std::make_shared<const Fd>(std::move(client));
     serve(std::move(server), tag);
@@ -137,7 +142,6 @@ void Family::fork_server() {
 }
 
 void Family::serve(Fd requests, Tag tag) {
-  ignore_terminal_signals();
   set_thread_name("brood-server");
   int code = 1;
   try {
@@ -182,10 +186,12 @@ void Family::enter_if_executed(std::vector<std::string> arguments) {
   for (std::size_t i = 0; i < count; ++i) {
     own.push_back(move_high(take_passed_descriptor(kFirstOwnFd + static_cast<int>(i))));
   }
-  if (role == "server" && count == 1) {
+  if (role == kServerRole && count == 1) {
     // NOTE: in a statement of its own: what a call's temporaries hold is open until it returns, and
     // serve() does not. The server and all its children would keep the server's end open.
     Fd requests = std::move(own[0]);
+    ignore_terminal_signals();
+    unblock_terminal_signals();
     family->serve(std::move(requests), tag);
   }
   run_child(*family, tag, StartMethod::spawn, std::move(own));
@@ -222,7 +228,7 @@ void Family::restart_server(const std::shared_ptr<const Fd>& failed) {
   int pid = 0;
   try {
     const std::array<int, 1> more{server.get()};
-    pid = execute_member("server", tag, fresh.get(), more);
+    pid = execute_member(kServerRole, tag, fresh.get(), more);
   } catch (const Error& e) {
     registry().free(tag);
     throw StartError(fmt::format("the fork server could not be started: {}", e.what()));
@@ -267,7 +273,7 @@ void Family::ensure_watched() noexcept {
   }
 }
 
-int Family::execute_member(const char* role, Tag tag, const Fd* server,
+int Family::execute_member(std::string_view role, Tag tag, const Fd* server,
                            std::span<const int> more) {
   const std::array<std::string, 1> extra{
       fmt::format("{}={} {} {}", kEnvironmentName, role, tag.bits(), more.size())};
@@ -275,7 +281,10 @@ int Family::execute_member(const char* role, Tag tag, const Fd* server,
   // NOTE: number by position: a family without a fork server passes its memory in its place.
   descriptors.push_back(server != nullptr ? server->get() : segment().file().get());
   descriptors.insert(descriptors.end(), more.begin(), more.end());
-  return execute_again(arguments_.empty() ? command_line() : arguments_, extra, descriptors);
+  // A server ignores them as soon as it knows that it is one.
+  const auto signals = role == kServerRole ? TerminalSignals::wait : TerminalSignals::come;
+  return execute_again(arguments_.empty() ? command_line() : arguments_, extra, descriptors,
+                       signals);
 }
 
 void Family::ask_to_watch(Tag tag, const ProcessHandle& process) {

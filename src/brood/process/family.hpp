@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <brood/memory/member.hpp>
@@ -57,7 +58,7 @@ class Family final : public Member {
   void ensure_watched() noexcept override;
   /// Executes the program again as the member `tag` in the given role ("child", "server"), with the
   /// family's descriptors and `more`. Returns the process id. Throws SystemError.
-  int execute_member(const char* role, Tag tag, const Fd* server, std::span<const int> more);
+  int execute_member(std::string_view role, Tag tag, const Fd* server, std::span<const int> more);
   /// What children of the fork server have as their environment if nothing else is said; nullopt in
   /// a member that does not know.
   [[nodiscard]] const std::optional<std::vector<std::string>>& server_environment() const {

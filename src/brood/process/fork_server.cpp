@@ -10,6 +10,7 @@
 
 #include <brood/errors.hpp>
 #include <brood/platform/program.hpp>
+#include <brood/platform/terminal_signals.hpp>
 #include <brood/platform/write_text.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>

@@ -1,5 +1,5 @@
 // Programs of one line each, that tests start, limit, and kill: family_program MODE METHOD
-// [late_guardian | late_spare].
+// [late_server | late_guardian | late_spare].
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -195,8 +195,10 @@ int main(int argc, char** argv) {
     if (::fcntl(stream, F_GETFD) < 0) closed_streams.push_back(stream);
   }
   try {
-    // The fork server's children are its guardian, what is started first, and a spare.
+    // The root's first child is the fork server, whose children are its guardian, what is started
+    // first, and a spare.
     const std::string late = argc > 3 ? argv[3] : "";
+    if (late == "late_server") brood::testing::stop_child_of("brood_family_pr", 1);
     if (late == "late_guardian") brood::testing::stop_child_of("brood-server", 1);
     if (late == "late_spare") brood::testing::stop_child_of("brood-server", 3);
     brood::Runtime runtime(argc, argv);
