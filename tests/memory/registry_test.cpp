@@ -371,6 +371,24 @@ TEST_F(RegistryProcesses, LiveUntilTheyAreKilled) {
   EXPECT_FALSE(registry().alive(tag));
 }
 
+TEST_F(RegistryProcesses, AreOpenedByTheKernelsWordWhateverStandsInTheRecord) {
+  const Tag tag = registry().reserve(kHolder, Role::worker, "w");
+  EXPECT_FALSE(registry().open(tag).valid()) << "nobody has joined";
+  Forked child = member(tag);
+  Forked stranger([] {
+    for (;;) ::pause();
+  });
+  for (const int scribble : {stranger.pid(), 0, -1, 1}) {
+    registry().record(tag).pid.store(scribble);
+    EXPECT_TRUE(registry().open(tag).valid());
+  }
+  registry().record(tag).pid.store(stranger.pid());
+  registry().open(tag).signal(SIGKILL);
+  EXPECT_EQ(child.wait(), -SIGKILL);
+  EXPECT_FALSE(registry().open(tag).valid());
+  stranger.kill();
+}
+
 TEST_F(RegistryProcesses, TheEventWakesWhoWaitsForAnEnd) {
   const Tag tag = registry().reserve(kHolder, Role::process, "x");
   Forked waiter([&] {

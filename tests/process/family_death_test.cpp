@@ -12,8 +12,10 @@
 
 #include <brood/pool.hpp>
 #include <brood/process.hpp>
+#include <brood/process/family.hpp>
 
 #include "support/eventually.hpp"
+#include "support/forked.hpp"
 #include "support/program.hpp"
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
@@ -217,6 +219,34 @@ TEST_P(FamilyDeathTest, AParentsDeathEndsItsDaemonsAndWorkersAndNoOthers) {
   give_sign(base + "go");
   await_sign(base + "done");
   EXPECT_TRUE(eventually([&] { return process_ended(pid_in("other")); }));
+}
+
+// As a wild pointer does it.
+TEST_P(FamilyDeathTest, ARecordThatIsWrittenOverIsNoStrangersDeath) {
+  const std::string base = dir_.file("");
+  Process parent(
+      [](std::string files) {
+        Process daemon({.daemon = true}, note_and_wait, files + "daemon");
+        daemon.start();
+        note_and_wait(files + "parent");
+      },
+      base);
+  parent.start();
+  for (const char* name : {"daemon", "parent"}) await_sign(base + name);
+  const int daemon = std::stoi(read_file(base + "daemon"));
+  Forked stranger([] {
+    for (;;) ::pause();
+  });
+  auto& registry = brood::detail::Family::require()->registry();
+  registry.for_each([&](brood::detail::Tag tag, const auto&) {
+    auto& pid = registry.record(tag).pid;
+    if (pid.load() == daemon) pid.store(stranger.pid());
+  });
+  parent.kill();
+  parent.join();
+  EXPECT_TRUE(eventually([&] { return process_ended(daemon); }));
+  EXPECT_FALSE(process_ended(stranger.pid()));
+  stranger.kill();
 }
 
 TEST_P(FamilyDeathTest, AChildOfADeadParentCanStillHaveChildren) {

@@ -182,6 +182,16 @@ bool Registry::over(Tag tag) const noexcept {
   }
 }
 
+ProcessHandle Registry::open(Tag tag) const {
+  const int pid = state(tag) == RecordState::live ? life(tag).holder() : 0;
+  if (pid == 0) return {};
+  ProcessHandle process = ProcessHandle::try_open(pid);
+  // SUBTLE: it was alive before the descriptor was opened; if it is alive now too, the id was not
+  // reused in between, and the descriptor is the member's.
+  if (!alive(tag)) return {};
+  return process;
+}
+
 bool Registry::expected(Tag tag) const noexcept {
   if (state(tag) == RecordState::reserved) return record(tag).gone.load() == 0;
   return alive(tag);

@@ -11,6 +11,7 @@
 #include <brood/errors.hpp>
 #include <brood/memory/tag.hpp>
 #include <brood/platform/life_mutex.hpp>
+#include <brood/platform/process_handle.hpp>
 
 namespace brood::detail {
 
@@ -161,6 +162,10 @@ class Registry {
   /// Whether no thread of it runs any more, nor will: what it was at may be taken over. Asks the
   /// kernel about the whole process where alive() knows of its first thread only.
   [[nodiscard]] bool over(Tag tag) const noexcept;
+  /// The process of a member that lives (not of the root, which may have joined by any thread); not
+  /// valid when it has ended. Found by the kernel's word: in a record that somebody wrote over, the
+  /// id may be a stranger's, who is not to be signalled. Throws SystemError.
+  [[nodiscard]] ProcessHandle open(Tag tag) const;
   /// Not known to be over: reserved and about to be started, or alive.
   [[nodiscard]] bool expected(Tag tag) const noexcept;
 

@@ -33,6 +33,12 @@ class LifeMutex {
   /// died is visible to who reads `false`.
   [[nodiscard]] bool alive() const noexcept { return is_alive(load()); }
 
+  /// The thread that holds it, by the number that the kernel gave it; 0 when it runs no more.
+  [[nodiscard]] int holder() const noexcept {
+    const std::uint32_t value = load();
+    return is_alive(value) ? static_cast<int>(value & kTidMask) : 0;
+  }
+
   /// To sleep until the holder dies: the word, with the value it holds now.
   [[nodiscard]] FutexWord watch() const noexcept { return {word(), load()}; }
 

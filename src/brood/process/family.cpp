@@ -331,8 +331,8 @@ void Family::end_watchdogs() {
         record.role != static_cast<std::uint32_t>(Role::watchdog)) {
       return;
     }
-    const ProcessHandle process = ProcessHandle::try_open(record.pid.load());
-    if (!process.valid() || !registry().alive(tag)) return;
+    const ProcessHandle process = registry().open(tag);
+    if (!process.valid()) return;
     process.signal(9);
     static_cast<void>(process.wait_ended(Deadline::never()));
   });

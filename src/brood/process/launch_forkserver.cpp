@@ -60,10 +60,8 @@ void find_winner(Family& family, Tag tag, Launched& launched) {
   const int pid = record.pid.load();
   if (pid == launched.pid) return;
   launched.pid = pid;
-  if (family.registry().alive(tag)) {
-    launched.process = ProcessHandle::try_open(pid);
-    if (launched.process.valid() && family.registry().alive(tag)) return;
-  }
+  launched.process = family.registry().open(tag);
+  if (launched.process.valid()) return;
   // It has ended already, and its parent, which would have said how, is gone.
   const std::int32_t said = record.own_code.load();
   family.registry().note_ended(tag, said == Record::kNoCode ? kUnknownExitCode : said);

@@ -22,18 +22,8 @@ constexpr auto kLookAround = 1s;
 /// How often a family's end looks again for a member that it cannot open, a millisecond apart.
 constexpr int kTries = 1000;
 
-/// The process of a record; not valid unless it is alive, and so the one that the record means.
-ProcessHandle open_member(Registry& registry, Tag tag) {
-  if (!registry.alive(tag)) return {};
-  ProcessHandle process = ProcessHandle::try_open(registry.record(tag).pid.load());
-  // SUBTLE: it was alive before the descriptor was opened; if it is alive now too, the id was not
-  // reused in between, and the descriptor is the member's.
-  if (!registry.alive(tag)) return {};
-  return process;
-}
-
 void kill_member(Registry& registry, Tag tag) {
-  const ProcessHandle process = open_member(registry, tag);
+  const ProcessHandle process = registry.open(tag);
   if (process.valid()) process.signal(SIGKILL);
 }
 
@@ -169,7 +159,7 @@ void Watchdog::note_end(Tag tag, Watched& watched) {
 }
 
 bool Watchdog::adopt(Tag tag) {
-  ProcessHandle process = open_member(family_.registry(), tag);
+  ProcessHandle process = family_.registry().open(tag);
   if (!process.valid()) return false;
   watch(tag, std::move(process));
   return true;
@@ -261,7 +251,7 @@ void Watchdog::kill_family() {
     bool unopened = false;
     registry.for_each([&](Tag tag, const RecordWord& word) {
       if (!is_other(tag) || word.state != RecordState::live || !registry.alive(tag)) return;
-      ProcessHandle process = open_member(registry, tag);
+      ProcessHandle process = registry.open(tag);
       unopened = unopened || !process.valid();
       if (process.valid()) watched_[tag.bits()] = {std::move(process), 0};
     });
