@@ -3,6 +3,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -137,7 +138,7 @@ def check_live(pid):
     assert "item 1 for " in seen, seen
 
 
-def check_family(family, pid, method):
+def check_family(pid, method):
     view = eventually(pid, "everybody is at what they shall be at", everybody_is_at_it)
     check_view(view, pid, method)
     # From any member it is the same family; and a wait goes on over the sleeps that it consists of.
@@ -159,21 +160,53 @@ def check_family(family, pid, method):
 
     eventually(pid, "another has the lock, and its owner died", taken_over)
 
-    def tell(command):
-        family.stdin.write(command + "\n")
-        family.stdin.flush()
-        assert family.stdout.readline() == "done\n"
 
+
+def copy_of_memory(pid):
+    """The family's memory as it is now, in a file of the same name, so that this process has it."""
+    folder = f"/proc/{pid}/fd/"
+    files = (folder + name for name in os.listdir(folder))
+    memory = next(file for file in files if os.readlink(file) == "/memfd:brood (deleted)")
+    source = os.open(memory, os.O_RDONLY)
+    copy = os.memfd_create("brood")
+    end = os.fstat(source).st_size
+    os.ftruncate(copy, end)
+    at = 0
+    while at < end:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError:  # nothing more
+            break
+        hole = os.lseek(source, at, os.SEEK_HOLE)
+        while at < hole:
+            part = os.pread(source, min(hole - at, 1 << 20), at)
+            os.pwrite(copy, part, at)
+            at += len(part)
+    os.close(source)
+    return copy
+
+
+def check_damage(pid, layout_at, parts):
+    """What looks at memory that somebody wrote over says so, or what it can make of it."""
+    copy = copy_of_memory(pid)
+    mine = os.getpid()
+    result = top("--once", mine)
+    assert result.returncode == 0 and f"family of {pid}" in result.stdout, result
     for seed in range(6):
-        tell(f"scribble {seed}")
+        random.seed(seed)
+        for part in parts:
+            for i in range(4096):
+                if random.randrange(8) == 0:
+                    os.pwrite(copy, random.randbytes(1), part + i)
         for how in ["--json", "--once"]:
-            result = top(how, pid)
+            result = top(how, mine)
             assert result.returncode in (0, 1), result
             assert (result.returncode == 0) == bool(result.stdout), result
             assert (result.returncode == 1) == result.stderr.startswith("brood-top: "), result
-    tell("layout")
-    result = top("--once", pid)
+    os.pwrite(copy, b"\xff", layout_at)
+    result = top("--once", mine)
     assert result.returncode == 1 and "another layout" in result.stderr, result
+    os.close(copy)
 
 
 def check_strangers():
@@ -200,9 +233,10 @@ def main():
     ) as family:
         try:
             assert family.stdout.readline() == "ready\n"
-            check_family(family, family.pid, method)
+            layout_at, *parts = map(int, family.stdout.readline().split())
+            check_family(family.pid, method)
+            check_damage(family.pid, layout_at, parts)
         finally:
-            # All of it: what was damaged does not end in order.
             os.killpg(family.pid, signal.SIGKILL)
 
 

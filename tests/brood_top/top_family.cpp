@@ -1,11 +1,9 @@
-// A family in which everybody is at something known: top_family METHOD. Says "ready", then does
-// what the lines of its standard input say, and ends with it.
+// A family in which everybody is at something known: top_family METHOD. Says "ready" and where its
+// memory has what, and ends with its standard input.
 #include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstring>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -45,22 +43,16 @@ int wait_in_the_second(brood::Event event, int item) {
   return item;
 }
 
-/// Another layout, or nonsense in the place of objects and records.
-void damage(const std::string& how, unsigned seed) {
-  brood::detail::Segment& segment = brood::detail::Member::current()->segment();
-  if (how == "layout") {
-    ++segment.header().layout_version;
-    return;
-  }
-  std::minstd_rand random(seed);
-  auto* const objects = reinterpret_cast<unsigned char*>(segment.objects());
-  auto* const records = reinterpret_cast<unsigned char*>(segment.at(segment.header().records_at));
-  auto* const data = reinterpret_cast<unsigned char*>(segment.at(segment.header().data_at));
-  for (unsigned char* part : {objects, records, data}) {
-    for (int i = 0; i != 4096; ++i) {
-      if (random() % 8 == 0) part[i] = static_cast<unsigned char>(random());
-    }
-  }
+/// Where in the family's memory its version, objects, records and data begin.
+void say_where() {
+  const brood::detail::Segment& segment = brood::detail::Member::current()->segment();
+  const brood::detail::SegmentHeader& header = segment.header();
+  const auto at = [&](const auto* what) {
+    return static_cast<unsigned long long>(segment.offset_of(what));
+  };
+  std::printf("%llu %llu %llu %llu\n", at(&header.layout_version), at(segment.objects()),
+              static_cast<unsigned long long>(header.records_at),
+              static_cast<unsigned long long>(header.data_at));
 }
 
 }  // namespace
@@ -102,15 +94,8 @@ int main(int argc, char** argv) {
   });
   std::thread thread([lock]() mutable { lock.lock(); });
   std::puts("ready");
+  say_where();
   std::fflush(stdout);
-
-  char line[64];
-  while (std::fgets(line, sizeof line, stdin) != nullptr) {
-    const std::string command(line, std::strcspn(line, " \n"));
-    damage(command, static_cast<unsigned>(std::atoi(line + command.size())));
-    std::puts("done");
-    std::fflush(stdout);
-  }
-  // What is damaged cannot be ended in order.
-  ::kill(::getpid(), SIGKILL);
+  while (std::getchar() != EOF) continue;
+  ::kill(::getpid(), SIGKILL);  // nobody ends by himself
 }
