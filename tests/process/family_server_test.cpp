@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -158,6 +159,26 @@ TEST_P(FamilyServerTest, ItsGuardianTakesItsPlace) {
     EXPECT_EQ(starter_pid(), guardian);
     EXPECT_EQ(server_pid(), guardian);
   }
+}
+
+TEST_P(FamilyServerTest, ManyThatFollowEachOtherNeedNoMoreMemoryThanOne) {
+  if (GetParam() != StartMethod::forkserver) GTEST_SKIP() << "it is the same for all";
+  const auto stack_kilobytes = [] {
+    std::ifstream status("/proc/" + std::to_string(server_pid()) + "/status");
+    for (std::string word; status >> word;) {
+      if (word == "VmStk:" && status >> word) return std::stoi(word);
+    }
+    return 0;
+  };
+  ASSERT_GT(guardian_pid(), 0);
+  const int before = stack_kilobytes();
+  ASSERT_GT(before, 0);
+  for (int i = 0; i < 600; ++i) {
+    ASSERT_NO_FATAL_FAILURE(kill_server());
+    ASSERT_GT(guardian_pid(), 0);
+  }
+  EXPECT_LE(stack_kilobytes(), before + 100);
+  EXPECT_GT(starter_pid(), 0);
 }
 
 TEST_P(FamilyServerTest, ItsPlaceIsTakenForAllThatHadTheOldOne) {

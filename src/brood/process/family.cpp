@@ -147,7 +147,7 @@ void Family::serve(Fd requests, Tag tag) {
   try {
     if (become(tag)) {
       const std::uint32_t before = segment().header().watchdog.exchange(tag.bits());
-      ForkServer(*this, std::move(requests), before != 0 && before != tag.bits()).run();
+      serve_family(*this, std::move(requests), before != 0 && before != tag.bits());
       code = 0;
     } else if (self() == tag) {
       // It was so late that the root is dead already: nobody else will end the others.

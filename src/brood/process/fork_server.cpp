@@ -14,7 +14,6 @@
 #include <brood/platform/write_text.hpp>
 #include <brood/process/child.hpp>
 #include <brood/process/family.hpp>
-#include <brood/process/guardian.hpp>
 #include <brood/process/log_output.hpp>
 
 namespace brood::detail {
@@ -37,9 +36,9 @@ void ForkServer::start_guardian() {
   try {
     const int pid = fork_process();
     if (pid == 0) {
-      spare_ = Spare();
-      watchdog_.abandon();
-      run_guardian(family_, tag, server, server_pid, std::move(requests_));
+      post_ = {
+          .tag = tag, .server = server, .server_pid = server_pid, .requests = std::move(requests_)};
+      return;
     }
     watchdog_.watch_child(tag, ProcessHandle::open_child(pid), pid);
     guardian_ = tag;
@@ -51,20 +50,22 @@ void ForkServer::start_guardian() {
   }
 }
 
-void ForkServer::run() {
+std::optional<GuardianPost> ForkServer::run() {
   watchdog_.end_others();
   warm_up();
   start_guardian();
   try {
-    serve();
+    if (!post_) serve();
   } catch (const Error& e) {
     // A connection that breaks is a part of the root's end, and may be seen before it.
     static_cast<void>(e);
     if (family_.registry().alive(family_.root())) throw;
   }
+  if (post_) return std::move(post_);
   drop_spare();
   watchdog_.kill_family();
   if (watchdog_.root_is_gone()) LogOutput::write_what_is_left(family_);
+  return std::nullopt;
 }
 
 void ForkServer::serve() {
@@ -81,6 +82,7 @@ void ForkServer::serve() {
         if (key == guardian_.bits()) {
           family_.registry().free(guardian_);
           start_guardian();
+          if (post_) return;
         }
       }
     }
@@ -215,6 +217,11 @@ void ForkServer::start(const ServerRequest& request, Message& message) {
                reply.pid != 0 ? std::span<const int>(handle) : std::span<const int>());
   message.descriptors.clear();
   if (!spare_.process.valid()) make_spare();
+}
+
+void serve_family(Family& family, Fd requests, bool follows) {
+  std::optional<GuardianPost> post = ForkServer(family, std::move(requests), follows).run();
+  while (post) post = run_guardian(family, std::move(*post));
 }
 
 }  // namespace brood::detail

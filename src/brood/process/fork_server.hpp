@@ -3,10 +3,12 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <map>
+#include <optional>
+#include <vector>
 
 #include <brood/platform/poller.hpp>
 #include <brood/platform/socket.hpp>
+#include <brood/process/guardian.hpp>
 #include <brood/process/watchdog.hpp>
 
 namespace brood::detail {
@@ -47,12 +49,13 @@ class ForkServer {
  public:
   /// `follows`: see Watchdog.
   ForkServer(Family& family, Fd requests, bool follows);
-  /// Serves until it is told to quit or the root is gone; then no member is left.
-  void run();
+  /// Serves until it is told to quit or the root is gone; then no member is left. Returns a post in
+  /// the guardian that it has forked: see run_guardian().
+  std::optional<GuardianPost> run();
 
  private:
   void start_guardian();
-  /// Returns when it shall quit or the root is gone.
+  /// Returns when it shall quit or the root is gone, and in a guardian.
   void serve();
   /// False when it shall quit.
   bool serve_requests();
@@ -73,7 +76,12 @@ class ForkServer {
   Fd requests_;
   Watchdog watchdog_;
   Tag guardian_;
+  std::optional<GuardianPost> post_;  // this process is the guardian
   Spare spare_;
 };
+
+/// A fork server, and whoever follows it, in this process and in its forks: until the family ends.
+/// Throws Error when the first one cannot be.
+void serve_family(Family& family, Fd requests, bool follows);
 
 }  // namespace brood::detail

@@ -60,19 +60,19 @@ bool follow(Family& family, Tag tag, Tag server) {
 }
 
 /// Takes the dead fork server's place. Returns when it cannot; then `requests` is closed, so that
-/// members do not wait for who does not serve them.
-void become_server(Family& family, Tag tag, Tag server, Fd requests) {
+/// members do not wait for who does not serve them; or in the next guardian.
+std::optional<GuardianPost> become_server(Family& family, GuardianPost post) {
   std::optional<ForkServer> next;
   try {
-    next.emplace(family, std::move(requests), true);
+    next.emplace(family, std::move(post.requests), true);
   } catch (const Error& e) {
     static_cast<void>(e);  // descriptors or memory are short; it can watch, perhaps
-    return;
+    return std::nullopt;
   }
-  if (!follow(family, tag, server)) return;
+  if (!follow(family, post.tag, post.server)) return std::nullopt;
   set_thread_name("brood-server");
   try {
-    next->run();
+    if (auto its_guardian = next->run()) return its_guardian;
   } catch (const Error& e) {
     static_cast<void>(e);
     exit_now(1);  // as a fork server does: the next guardian goes on
@@ -95,7 +95,10 @@ void watch_family(Family& family, Tag tag, Tag server, int server_pid) {
 
 }  // namespace
 
-void run_guardian(Family& family, Tag tag, Tag server, int server_pid, Fd requests) {
+GuardianPost run_guardian(Family& family, GuardianPost post) {
+  const Tag tag = post.tag;
+  const Tag server = post.server;
+  const int server_pid = post.server_pid;
   set_thread_name("brood-guardian");
   try {
     // A root that is dead already, perhaps with the fork server, leaves its family to this process.
@@ -109,9 +112,9 @@ void run_guardian(Family& family, Tag tag, Tag server, int server_pid, Fd reques
     if (family.registry().alive(server)) exit_now(1);  // it will make another guardian
   }
   if (family.registry().alive(family.root())) {
-    become_server(family, tag, server, std::move(requests));
+    if (auto next = become_server(family, std::move(post))) return std::move(*next);
   }
-  requests.reset();
+  post.requests.reset();
   for (int tries = 0; tries != kTries; ++tries) {
     try {
       watch_family(family, tag, server, server_pid);
