@@ -11,6 +11,9 @@
 // them but for the blocks in them that belong to shared objects. Pages of memory that nobody has
 // touched yet cost the machine nothing. Without a family yet, one is founded as by any other use of
 // Brood: throws StateError where that is not possible.
+//
+// What processes free they keep for a while, as fresh memory costs much more than memory that was
+// used before; trim_shared_memory() gives it back.
 #pragma once
 
 #include <cstddef>
@@ -35,5 +38,11 @@ struct SharedMemoryInfo {
 
 /// See above.
 [[nodiscard]] SharedMemoryInfo shared_memory_info();
+
+/// Gives back what this process has freed and keeps to use it again, up to 256 MiB of large blocks
+/// and all pages of small ones: to the family, and to the system. For when memory is short, or
+/// nothing large is to come; what is allocated next costs fresh pages. Workers of a pool do it
+/// themselves when they have had nothing to do for 100 ms. Does nothing without a family.
+void trim_shared_memory() noexcept;
 
 }  // namespace brood

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <brood/pool.hpp>
+#include <brood/queue.hpp>
 #include <brood/shared_array.hpp>
 #include <brood/shared_memory_info.hpp>
 
@@ -43,6 +44,40 @@ std::string of_any_size(int n) {
   if (n % 10 == 8) std::raise(SIGKILL);
   constexpr std::size_t kSizes[] = {0, 1, 100, 256 << 10, (256 << 10) - 100, kMiB, 3 * kMiB};
   return filled(n, kSizes[n % 10 % 7]);
+}
+
+// Also when they are read long after the worker has had nothing to do any more.
+TEST_P(PoolLargeResults, LeaveNothingWithIdleWorkers) {
+  Pool pool({.workers = 2});
+  pool.map([](int n) { return n; }, first_integers(100));
+  trim_shared_memory();
+  const std::size_t before = used();
+  const auto little = [&] {
+    trim_shared_memory();
+    return used() <= before + 8 * kMiB;
+  };
+  for (int round = 0; round != 2; ++round) {
+    std::vector<Future<std::string>> futures;
+    for (int i = 0; i != 6; ++i) futures.push_back(pool.submit(filled, i, 30 * kMiB));
+    wait_all(futures);
+    EXPECT_GE(used(), before + 180 * kMiB);
+    EXPECT_FALSE(little());
+    for (int i = 0; i != 6; ++i) {
+      EXPECT_EQ(futures[static_cast<std::size_t>(i)].get(), filled(i, 30 * kMiB));
+    }
+    EXPECT_TRUE(eventually(little)) << (used() - before) / kMiB << " MiB";
+  }
+  // Arguments: more than the owner keeps to use it again.
+  pool.map([](const std::string& text) { return text.size(); },
+           std::vector<std::string>(10, std::string(30 * kMiB, 'x')));
+  EXPECT_TRUE(little()) << (used() - before) / kMiB << " MiB";
+  // What an item itself has put into shared memory and freed.
+  pool.apply([] {
+    Queue<std::string> queue;
+    queue.put(std::string(30 * kMiB, 'x'));
+    return queue.get().size();
+  });
+  EXPECT_TRUE(eventually(little)) << (used() - before) / kMiB << " MiB";
 }
 
 TEST_P(PoolLargeResults, AreEachAtItsPlaceWhateverHappensToOthers) {

@@ -125,10 +125,10 @@ TEST_P(FamilyDeathTest, TheRootAndTheForkServerMayDieBeforeTheirGuardianIsUp) {
   start.arguments.emplace_back("late_guardian");
   Program program("family_program", start);
   await_full_house(program);
-  const int server = program.find("brood-server");
-  ASSERT_GT(server, 0) << program.describe();
   ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
   const int guardian = program.stopped().at(0);
+  const int server = program.find("brood-server");
+  ASSERT_GT(server, 0) << program.describe();
   ::kill(program.pid(), SIGKILL);
   ::kill(server, SIGKILL);
   EXPECT_EQ(program.wait(), -SIGKILL);

@@ -5,7 +5,9 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
+#include <vector>
 
 #include <brood/memory/heap.hpp>
 #include <brood/platform/program.hpp>
@@ -63,6 +65,25 @@ TEST_P(SharedMemoryInfoTest, TellsWhoHasWhat) {
   EXPECT_EQ(after.used, before.used);
   EXPECT_TRUE(std::is_sorted(after.processes.begin(), after.processes.end(),
                              [](const auto& a, const auto& b) { return a.bytes > b.bytes; }));
+}
+
+TEST_P(SharedMemoryInfoTest, WhatIsKeptCanBeGivenBack) {
+  detail::Heap& heap = detail::Family::require()->heap();
+  const int me = detail::current_pid();
+  trim_shared_memory();
+  const std::size_t before = held_by(shared_memory_info(), me);
+  heap.free(heap.allocate(100 * kMiB));
+  EXPECT_EQ(held_by(shared_memory_info(), me), before + 100 * kMiB);
+  std::vector<detail::Block> small(10'000);
+  for (auto& block : small) block = heap.allocate(4096);
+  for (const auto& block : small) heap.free(block);
+  EXPECT_GE(held_by(shared_memory_info(), me), before + 130 * kMiB);
+  const detail::Block used = heap.allocate(4096);
+  trim_shared_memory();
+  EXPECT_LE(held_by(shared_memory_info(), me), before + 2 * kMiB) << "it, and a thread's few";
+  std::memset(used.data, 1, used.bytes);
+  heap.free(used);
+  trim_shared_memory();
 }
 
 // What a killed child owned comes back; what it gave away stays, in pages that are nobody's.

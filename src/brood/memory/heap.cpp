@@ -128,6 +128,16 @@ void Heap::keep_nothing() noexcept {
   lists_->keep_nothing();
 }
 
+void Heap::give_back_large() noexcept {
+  const std::scoped_lock guard(lists_->mutex);
+  if (!lists_->closed()) lists_->release_cached();
+}
+
+void Heap::give_back() noexcept {
+  const std::scoped_lock guard(lists_->mutex);
+  if (!lists_->closed()) lists_->make_room();
+}
+
 // Without the lock: it may have been held by a thread that there is not in this copy of its
 // process.
 void Heap::abandon() noexcept { lists_->close(); }

@@ -70,6 +70,12 @@ class Heap {
   /// for others, and takes none itself.
   void keep_nothing() noexcept;
 
+  /// Gives the large memory that was freed, and is kept to be used again, back to all, and to the
+  /// system.
+  void give_back_large() noexcept;
+  /// That, and the pages of small blocks none of which is in use.
+  void give_back() noexcept;
+
   /// Forgets its blocks without giving them back: they are another process's.
   void abandon() noexcept;
 

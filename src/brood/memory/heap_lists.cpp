@@ -232,11 +232,16 @@ void Heap::Lists::put_large(std::byte* data, std::size_t populated) noexcept {
   board_.release_large(first);
 }
 
-bool Heap::Lists::make_room() noexcept {
-  std::size_t freed = cached_.size();
+std::size_t Heap::Lists::release_cached() noexcept {
+  const std::size_t freed = cached_.size();
   for (const auto& [bytes, large] : cached_) board_.release_large(granule_of(large.data));
   cached_.clear();
   cached_bytes_ = 0;
+  return freed;
+}
+
+bool Heap::Lists::make_room() noexcept {
+  std::size_t freed = release_cached();
   freed += board_.reclaim_orphans(owner_);
   for (std::uint32_t c = 0; c < kClasses; ++c) freed += release_free_pages(c);
   return freed != 0;

@@ -41,6 +41,10 @@ class Heap::Lists {
   Block take_large(std::size_t bytes);
   /// The run that begins at `data`, of which so many bytes have pages. Its block is free.
   void put_large(std::byte* data, std::size_t populated) noexcept;
+  /// Gives back to the family the large runs that are kept for later. Returns how many.
+  std::size_t release_cached() noexcept;
+  /// All that is kept for later. False when that is nothing.
+  bool make_room() noexcept;
 
  private:
   struct Page {
@@ -62,10 +66,7 @@ class Heap::Lists {
   bool adopt(std::uint32_t size_class);
   void add_page(std::uint32_t size_class, std::size_t granule, std::uint32_t cut);
   void populate(std::byte* data, std::size_t bytes) const;
-  /// Gives back to the family what is kept for later. False when that is nothing.
-  bool make_room() noexcept;
   std::size_t release_free_pages(std::uint32_t size_class) noexcept;
-  void release_cached(std::multimap<std::size_t, Large>::iterator which) noexcept;
 
   Segment& segment_;
   Tag owner_;

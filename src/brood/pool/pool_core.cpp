@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -30,6 +31,9 @@ constexpr auto kTick = 100ms;
 constexpr auto kGrace = 500ms;
 /// More words to sleep on cost more than they are worth: then the watchdog's announcement does it.
 constexpr std::size_t kMostDeathWords = 32;
+/// A job with so much memory is worth a wait of some 50 us each for its last worker to leave.
+constexpr std::size_t kLargeJob = std::size_t{16} << 20U;
+constexpr int kLargeJobLooks = 20;
 
 }  // namespace
 
@@ -250,11 +254,25 @@ void PoolCore::unpublish(PoolJob& job) noexcept {
 }
 
 void PoolCore::retire(const std::shared_ptr<PoolJob>& job) noexcept {
-  const Lock lock(mutex_);
-  if (job->published && !job->owner.finished()) cancel_job(*job);
-  unpublish(*job);
-  retired_.push_back(job);
-  free_retired(false);
+  std::size_t bytes = 0;
+  for (const Block& block : job->blocks) bytes += block.bytes;
+  {
+    const Lock lock(mutex_);
+    if (job->published && !job->owner.finished()) cancel_job(*job);
+    unpublish(*job);
+    retired_.push_back(job);
+    free_retired(false);
+  }
+  // A worker that has just finished the last item may not have left. What is small waits for the
+  // next call then; what is large is not kept for that by a pool that nobody calls any more.
+  for (int looks = 0; bytes >= kLargeJob && looks != kLargeJobLooks; ++looks) {
+    {
+      const Lock lock(mutex_);
+      free_retired(false);
+      if (std::find(retired_.begin(), retired_.end(), job) == retired_.end()) return;
+    }
+    std::this_thread::sleep_for(50us);
+  }
 }
 
 void PoolCore::free_retired(bool all) noexcept {

@@ -78,13 +78,18 @@ void ResultArea::let_go_of_page(const Page& page) noexcept {
   std::erase_if(kept_, [&](const Kept& kept) { return kept.page == page.extent.data; });
 }
 
-void ResultArea::trim() noexcept {
+void ResultArea::trim(std::size_t most_bytes) noexcept {
   let_go();
   std::size_t kept = 0;
+  std::size_t bytes = 0;
   std::erase_if(pages_, [&](const Page& page) {
     if (!page.consumed()) return false;
     let_go_of_page(page);
-    if (++kept <= kKeptPages) return false;
+    if (kept < kKeptPages && page.extent.bytes <= most_bytes - bytes) {
+      ++kept;
+      bytes += page.extent.bytes;
+      return false;
+    }
     segment_->extents().release(page.extent, owner_, group_, true);
     return true;
   });

@@ -40,8 +40,9 @@ class ResultArea {
     ResultArea* area_;
   };
 
-  /// Gives back consumed pages beyond a few; when the worker has nothing else to do.
-  void trim() noexcept;
+  /// Gives back consumed pages beyond a few, and beyond so many bytes; when the worker has nothing
+  /// else to do.
+  void trim(std::size_t most_bytes) noexcept;
   /// Lets go of the objects that consumed results name. To be called between results, as nobody
   /// tells the worker.
   void let_go() noexcept {

@@ -5,6 +5,7 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -37,9 +38,11 @@ namespace {
 /// being woken take, so that a caller who submits one task after the other does not pay for both
 /// each time.
 constexpr auto kIdleSpin = std::chrono::microseconds(10);
-/// How long an idle worker keeps the private memory that its items have freed: longer than an owner
-/// takes from one map to the next.
+/// How long an idle worker keeps the memory that its items have freed, and that of their results,
+/// to use it again: longer than an owner takes from one map to the next.
 constexpr auto kKeepFreed = std::chrono::milliseconds(100);
+/// Of the memory of results it keeps so much for good: small ones need no fresh page.
+constexpr std::size_t kKeepResults = std::size_t{2} << 20U;
 
 /// A worker computes items of a job: those of a map have numbers, and a seed.
 class RunScope {
@@ -131,8 +134,9 @@ class Worker {
   TimelineRow* timeline_ = nullptr;
   std::chrono::nanoseconds idle_timeout_;
   Deadline idle_until_ = Deadline::never();
-  bool has_worked_ = false;  // since it gave back what is freed
+  bool has_worked_ = false;  // since it was idle
   Deadline keeps_freed_until_ = Deadline::never();
+  bool keeps_freed_ = true;
   struct Known {
     FunctionId id{};
     void* address = nullptr;
@@ -205,13 +209,14 @@ bool Worker::work() {
       idle_until_ = Deadline::never();
       has_worked_ = true;
       keeps_freed_until_ = Deadline::never();
+      keeps_freed_ = true;
       continue;
     }
     if (stop == PoolControl::kWhenDone) return true;
     if (idle_timeout_.count() > 0 && idle_until_.is_never()) {
       idle_until_ = Deadline::after(idle_timeout_);
     }
-    if (has_worked_ && may_keep_freed_memory()) keeps_freed_until_ = Deadline::after(kKeepFreed);
+    if (has_worked_) keeps_freed_until_ = Deadline::after(kKeepFreed);
     has_worked_ = false;
     if (!idle(seen)) {
       cell().status.store(WorkerCell::kIdle);
@@ -390,11 +395,14 @@ ItemState Worker::run_task(JobRun& run, std::uint32_t item, TaskRecord& task) {
 
 bool Worker::idle(std::uint32_t seen) {
   if (spins_ && spin_while(control_.work, seen, kIdleSpin)) return true;
-  results_.trim();
   if (keeps_freed_until_.passed()) {
-    give_back_freed_memory();
+    if (may_keep_freed_memory()) give_back_freed_memory();
+    family_.heap().give_back_large();
     keeps_freed_until_ = Deadline::never();
+    keeps_freed_ = false;
   }
+  // Again after each sleep, which lasts a second at most: the owner may have read them meanwhile.
+  results_.trim(keeps_freed_ ? std::numeric_limits<std::size_t>::max() : kKeepResults);
   const Family::Glance glance = family_.look();
   const std::uint32_t event = cell().event.load(std::memory_order_seq_cst);
   std::atomic<std::uint64_t>& sleepers = control_.sleepers[slot_ / 64];

@@ -28,4 +28,9 @@ SharedMemoryInfo shared_memory_info() {
   return info;
 }
 
+void trim_shared_memory() noexcept {
+  const std::shared_ptr<detail::Family> family = detail::Family::current();
+  if (family && family->is_this_process()) family->heap().give_back();
+}
+
 }  // namespace brood
