@@ -141,8 +141,8 @@ TEST_P(FamilyDeathTest, TheRootAndTheForkServerMayDieBeforeTheirGuardianIsUp) {
 // there arrives, and yet there is nobody who watches.
 TEST_P(FamilyDeathTest, AChildWithTheSocketOfTheDeadServerIsNotTakenForAServer) {
   if (GetParam() == StartMethod::forkserver) GTEST_SKIP() << "the start waits for that child";
-  Program program("family_program",
-                  {.arguments = {"start_when_told", brood::to_string(GetParam()), "late_spare"}});
+  Program program("family_program", {.arguments = {"start_again_when_told",
+                                                   brood::to_string(GetParam()), "late_spare"}});
   ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
   const int server = await_watchers(program);
   const int guardian = program.find("brood-guardian");
@@ -157,6 +157,20 @@ TEST_P(FamilyDeathTest, AChildWithTheSocketOfTheDeadServerIsNotTakenForAServer) 
   ::kill(program.pid(), SIGUSR1);
   EXPECT_EQ(program.wait(), 0) << program.describe();
   EXPECT_NE(program.out().find("watched"), std::string::npos) << program.describe();
+}
+
+TEST_P(FamilyDeathTest, AForkServerThatDiedBeforeItWasUpIsFollowedByAnother) {
+  Program program("family_program",
+                  {.arguments = {"start_when_told", brood::to_string(GetParam()), "late_server"}});
+  ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
+  ASSERT_TRUE(eventually([&] { return program.out() == "ready\n"; })) << program.describe();
+  const int server = program.stopped().at(0);
+  ::kill(server, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return process_ended(server); }));
+  ::kill(program.pid(), SIGUSR1);
+  EXPECT_EQ(program.wait(), 0) << program.describe();
+  EXPECT_NE(program.out().find("watched"), std::string::npos) << program.describe();
+  EXPECT_TRUE(program.all_gone(within(1s))) << program.describe();
 }
 
 TEST_P(FamilyDeathTest, HoweverTheRootLeavesNobodyStays) {
