@@ -220,8 +220,9 @@ void ForkServer::start(const ServerRequest& request, Message& message) {
 }
 
 void serve_family(Family& family, Fd requests, bool follows) {
-  std::optional<GuardianPost> post = ForkServer(family, std::move(requests), follows).run();
-  while (post) post = run_guardian(family, std::move(*post));
+  std::optional<GuardianPost> first = ForkServer(family, std::move(requests), follows).run();
+  if (!first) return;
+  for (GuardianPost post = std::move(*first);;) post = run_guardian(family, std::move(post));
 }
 
 }  // namespace brood::detail

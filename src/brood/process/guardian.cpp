@@ -59,9 +59,9 @@ bool follow(Family& family, Tag tag, Tag server) {
   return expected == tag.bits();
 }
 
-/// Takes the dead fork server's place. Returns when it cannot; then `requests` is closed, so that
-/// members do not wait for who does not serve them; or in the next guardian.
-std::optional<GuardianPost> become_server(Family& family, GuardianPost post) {
+/// Takes the dead fork server's place, and the socket. Returns when it cannot; then that is closed,
+/// so that members do not wait for who does not serve them; or in the next guardian.
+std::optional<GuardianPost> become_server(Family& family, GuardianPost& post) {
   std::optional<ForkServer> next;
   try {
     next.emplace(family, std::move(post.requests), true);
@@ -112,7 +112,7 @@ GuardianPost run_guardian(Family& family, GuardianPost post) {
     if (family.registry().alive(server)) exit_now(1);  // it will make another guardian
   }
   if (family.registry().alive(family.root())) {
-    if (auto next = become_server(family, std::move(post))) return std::move(*next);
+    if (auto next = become_server(family, post)) return std::move(*next);
   }
   post.requests.reset();
   for (int tries = 0; tries != kTries; ++tries) {
