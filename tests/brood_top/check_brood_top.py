@@ -161,7 +161,6 @@ def check_family(pid, method):
     eventually(pid, "another has the lock, and its owner died", taken_over)
 
 
-
 def copy_of_memory(pid):
     """The family's memory as it is now, in a file of the same name, so that this process has it."""
     folder = f"/proc/{pid}/fd/"

@@ -16,6 +16,7 @@
 
 #include "support/eventually.hpp"
 #include "support/forked.hpp"
+#include "support/kill_at_one_stroke.hpp"
 #include "support/program.hpp"
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
@@ -86,8 +87,8 @@ TEST_P(FamilyDeathTest, CtrlCBeforeTheForkServerIsUpEndsEverybodyToo) {
   start.prepare = [] { return ::signal(SIGINT, SIG_DFL) != SIG_ERR; };
   Program program("family_program", start);
   await_full_house(program);
-  ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
-  const int server = program.stopped().at(0);
+  const int server = program.await_stopped();
+  ASSERT_GT(server, 0) << program.describe();
   ::kill(-program.pid(), SIGINT);
   EXPECT_EQ(program.wait(), -SIGINT) << program.describe();
   ::kill(server, SIGCONT);
@@ -125,8 +126,8 @@ TEST_P(FamilyDeathTest, TheRootAndTheForkServerMayDieBeforeTheirGuardianIsUp) {
   start.arguments.emplace_back("late_guardian");
   Program program("family_program", start);
   await_full_house(program);
-  ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
-  const int guardian = program.stopped().at(0);
+  const int guardian = program.await_stopped();
+  ASSERT_GT(guardian, 0) << program.describe();
   const int server = program.find("brood-server");
   ASSERT_GT(server, 0) << program.describe();
   ::kill(program.pid(), SIGKILL);
@@ -143,17 +144,9 @@ TEST_P(FamilyDeathTest, AChildWithTheSocketOfTheDeadServerIsNotTakenForAServer) 
   if (GetParam() == StartMethod::forkserver) GTEST_SKIP() << "the start waits for that child";
   Program program("family_program", {.arguments = {"start_again_when_told",
                                                    brood::to_string(GetParam()), "late_spare"}});
-  ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
+  ASSERT_GT(program.await_stopped(), 0) << program.describe();
   const int server = await_watchers(program);
-  const int guardian = program.find("brood-guardian");
-  for (const int pid : {server, guardian}) {
-    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
-    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
-  }
-  for (const int pid : {server, guardian}) ASSERT_EQ(::kill(pid, SIGKILL), 0);
-  for (const int pid : {server, guardian}) {
-    ASSERT_TRUE(eventually([&] { return process_ended(pid); }));
-  }
+  ASSERT_TRUE(kill_at_one_stroke({server, program.find("brood-guardian")}));
   ::kill(program.pid(), SIGUSR1);
   EXPECT_EQ(program.wait(), 0) << program.describe();
   EXPECT_NE(program.out().find("watched"), std::string::npos) << program.describe();
@@ -162,9 +155,9 @@ TEST_P(FamilyDeathTest, AChildWithTheSocketOfTheDeadServerIsNotTakenForAServer) 
 TEST_P(FamilyDeathTest, AForkServerThatDiedBeforeItWasUpIsFollowedByAnother) {
   Program program("family_program",
                   {.arguments = {"start_when_told", brood::to_string(GetParam()), "late_server"}});
-  ASSERT_TRUE(eventually([&] { return program.stopped().size() == 1; })) << program.describe();
+  const int server = program.await_stopped();
+  ASSERT_GT(server, 0) << program.describe();
   ASSERT_TRUE(eventually([&] { return program.out() == "ready\n"; })) << program.describe();
-  const int server = program.stopped().at(0);
   ::kill(server, SIGKILL);
   ASSERT_TRUE(eventually([&] { return process_ended(server); }));
   ::kill(program.pid(), SIGUSR1);

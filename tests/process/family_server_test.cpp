@@ -27,6 +27,7 @@
 #include <brood/value.hpp>
 
 #include "support/eventually.hpp"
+#include "support/kill_at_one_stroke.hpp"
 #include "support/shared_objects.hpp"
 #include "support/start_methods.hpp"
 #include "support/temp_dir.hpp"
@@ -232,18 +233,10 @@ TEST_P(FamilyServerTest, WhatTheDeadWasAskedItsGuardianAnswers) {
   EXPECT_EQ(server_pid(), guardian);
 }
 
-/// It and its guardian, stopped first, so that neither sees the other one end.
+/// It and its guardian.
 void kill_all_watchers() {
   ASSERT_TRUE(eventually([] { return watcher_pids().size() == 2; }));
-  const std::vector<int> pids = watcher_pids();
-  for (const int pid : pids) ::kill(pid, SIGSTOP);
-  for (const int pid : pids) {
-    ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
-  }
-  for (const int pid : pids) ::kill(pid, SIGKILL);
-  for (const int pid : pids) {
-    ASSERT_TRUE(eventually([&] { return process_ended(pid); }));
-  }
+  ASSERT_TRUE(kill_at_one_stroke(watcher_pids()));
 }
 
 TEST_P(FamilyServerTest, WhenItsGuardianDiedTooTheNextStartMakesANewOne) {

@@ -390,9 +390,9 @@ TEST_P(LogProgram, WhatAKilledRootHadNotPassedOnIsWrittenByALateForkServer) {
   testing::Program program("log_program",
                            {.arguments = {"die", to_string(GetParam()), "late_server"}});
   EXPECT_EQ(program.wait(), -SIGKILL) << program.describe();
-  ASSERT_TRUE(testing::eventually([&] { return program.stopped().size() == 1; }))
-      << program.describe();
-  ::kill(program.stopped().at(0), SIGCONT);
+  const int server = program.await_stopped();
+  ASSERT_GT(server, 0) << program.describe();
+  ::kill(server, SIGCONT);
   EXPECT_TRUE(program.all_gone()) << program.describe();
   expect_both_once(program);
 }

@@ -112,13 +112,14 @@ int Program::find(const std::string& name) const {
   return 0;
 }
 
-std::vector<int> Program::stopped() const {
-  std::vector<int> pids = family();
-  std::erase_if(pids, [](int pid) {
-    const auto status = status_of(pid);
-    return !status || status->state != 'T';
-  });
-  return pids;
+int Program::await_stopped() const {
+  std::vector<int> pids;
+  const auto one = [&] {
+    pids = family();
+    std::erase_if(pids, [](int pid) { return process_state(pid) != 'T'; });
+    return pids.size() == 1;
+  };
+  return eventually(one) ? pids.at(0) : 0;
 }
 
 bool Program::all_gone(std::chrono::milliseconds patience) const {

@@ -36,8 +36,8 @@ class Program {
   [[nodiscard]] std::vector<int> family() const;
   /// One of them by the name that ps shows; 0 if there is none.
   [[nodiscard]] int find(const std::string& name) const;
-  /// Those of them that a signal has stopped.
-  [[nodiscard]] std::vector<int> stopped() const;
+  /// Waits until a signal has stopped one of them, and no other; 0 if that is never so.
+  [[nodiscard]] int await_stopped() const;
   /// True when nobody is left of it in time.
   [[nodiscard]] bool all_gone(std::chrono::milliseconds patience = std::chrono::seconds(30)) const;
   [[nodiscard]] std::string out() const { return read_file(dir_.file("out")); }
