@@ -25,8 +25,9 @@ void change_directory(const Fd& directory);
 
 /// Executes this program again in a new process: same arguments, this environment with `extra`
 /// added, same standard streams and working directory, `descriptors` as numbers 3, 4 ... and no
-/// other. Signals are as in a fresh process, but for those of a terminal. Returns the process id.
-/// Safe while other threads run. Throws SystemError, also when exec itself fails.
+/// other. Signals are as in a fresh process; those of a terminal wait, if `signals` says so.
+/// Returns the process id. Safe while other threads run. Throws SystemError, also when exec itself
+/// fails.
 int execute_again(std::span<const std::string> arguments, std::span<const std::string> extra,
                   std::span<const int> descriptors,
                   TerminalSignals signals = TerminalSignals::come);

@@ -22,12 +22,12 @@ constexpr auto kBetweenTries = std::chrono::milliseconds(1);
 constexpr auto kServersTime = std::chrono::seconds(1);
 
 /// Returns when the fork server or the root is gone.
-void stand_by(Family& family, Tag server, int server_pid) {
-  const ProcessHandle process = ProcessHandle::try_open(server_pid);
+void stand_by(Family& family, const GuardianPost& post) {
+  const ProcessHandle process = ProcessHandle::try_open(post.server_pid);
   const ProcessHandle root =
       ProcessHandle::try_open(static_cast<int>(family.segment().header().root_pid));
   // Opened first, then asked: what is alive now was so when its descriptor was opened.
-  if (!process.valid() || !root.valid() || !family.registry().alive(server) ||
+  if (!process.valid() || !root.valid() || !family.registry().alive(post.server) ||
       !family.registry().alive(family.root())) {
     return;
   }
@@ -40,23 +40,23 @@ void stand_by(Family& family, Tag server, int server_pid) {
 /// SUBTLE: at the root's end both act, and the fork server, which ends last, kills this process,
 /// perhaps between a record's writing and its release: it would be written twice. So it is left to
 /// the fork server while that lives; one that is stopped is not waited for for ever.
-void await_end_of(Family& family, Tag server, int server_pid) {
-  const ProcessHandle process = ProcessHandle::try_open(server_pid);
-  if (process.valid() && family.registry().alive(server)) {
+void await_end_of_server(Family& family, const GuardianPost& post) {
+  const ProcessHandle process = ProcessHandle::try_open(post.server_pid);
+  if (process.valid() && family.registry().alive(post.server)) {
     static_cast<void>(process.wait_ended(Deadline::after(kServersTime)));
   }
 }
 
 /// Marks this process as the one that watches, if that was the fork server. False when another fork
 /// server has come meanwhile, executed by a member: it has, or will have, a guardian of its own.
-bool follow(Family& family, Tag tag, Tag server) {
+bool follow(Family& family, const GuardianPost& post) {
   SegmentHeader& header = family.segment().header();
-  std::uint32_t expected = server.bits();
-  if (header.watchdog.compare_exchange_strong(expected, tag.bits())) {
+  std::uint32_t expected = post.server.bits();
+  if (header.watchdog.compare_exchange_strong(expected, post.tag.bits())) {
     announce(header);
     return true;
   }
-  return expected == tag.bits();
+  return expected == post.tag.bits();
 }
 
 /// Takes the dead fork server's place, and the socket. Returns when it cannot; then that is closed,
@@ -69,7 +69,7 @@ std::optional<GuardianPost> become_server(Family& family, GuardianPost& post) {
     static_cast<void>(e);  // descriptors or memory are short; it can watch, perhaps
     return std::nullopt;
   }
-  if (!follow(family, post.tag, post.server)) return std::nullopt;
+  if (!follow(family, post)) return std::nullopt;
   set_thread_name("brood-server");
   try {
     if (auto its_guardian = next->run()) return its_guardian;
@@ -81,35 +81,32 @@ std::optional<GuardianPost> become_server(Family& family, GuardianPost& post) {
 }
 
 /// Watches until the family has ended.
-void watch_family(Family& family, Tag tag, Tag server, int server_pid) {
+void watch_family(Family& family, const GuardianPost& post) {
   Watchdog watchdog(family, true);
-  if (!follow(family, tag, server) && !watchdog.root_is_gone()) return;
+  if (!follow(family, post) && !watchdog.root_is_gone()) return;
   while (!watchdog.root_is_gone()) {
     for (const std::uint64_t key : watchdog.wait()) watchdog.handle(key);
   }
   watchdog.kill_family();
   if (!watchdog.root_is_gone()) return;
-  await_end_of(family, server, server_pid);
+  await_end_of_server(family, post);
   LogOutput::write_what_is_left(family);
 }
 
 }  // namespace
 
 GuardianPost run_guardian(Family& family, GuardianPost post) {
-  const Tag tag = post.tag;
-  const Tag server = post.server;
-  const int server_pid = post.server_pid;
   set_thread_name("brood-guardian");
   try {
     // A root that is dead already, perhaps with the fork server, leaves its family to this process.
-    if (family.become(tag)) {
-      stand_by(family, server, server_pid);
-    } else if (family.self() != tag) {
+    if (family.become(post.tag)) {
+      stand_by(family, post);
+    } else if (family.self() != post.tag) {
       exit_now(0);
     }
   } catch (const Error& e) {
     static_cast<void>(e);
-    if (family.registry().alive(server)) exit_now(1);  // it will make another guardian
+    if (family.registry().alive(post.server)) exit_now(1);  // it will make another guardian
   }
   if (family.registry().alive(family.root())) {
     if (auto next = become_server(family, post)) return std::move(*next);
@@ -117,7 +114,7 @@ GuardianPost run_guardian(Family& family, GuardianPost post) {
   post.requests.reset();
   for (int tries = 0; tries != kTries; ++tries) {
     try {
-      watch_family(family, tag, server, server_pid);
+      watch_family(family, post);
       exit_now(0);
     } catch (const Error& e) {
       static_cast<void>(e);
